@@ -1,0 +1,1 @@
+"""The screens of Milscope: command line, dashboard, report."""
