@@ -1,0 +1,133 @@
+"""The folder that keeps a user's work: cohorts, analyses, uploads and the records of jobs.
+
+cohorts/<key>/      one cohort, key = first 16 letters of its fingerprint
+analyses/<id>/      one analysis, id = time stamp and short hash
+uploads/<hash>/     tables as they were uploaded
+jobs/<id>.json      what was asked and what became of it
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import platformdirs
+
+TABLES = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz", ".parquet", ".h5ad")
+KEY = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]{3,63}")
+LISTED_FILES = 500  # a longer menu helps nobody
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Where things are. Makes no promise that they exist."""
+
+    root: Path
+
+    def cohort(self, key: str) -> Path:
+        """The folder of a cohort."""
+        return self.root / "cohorts" / key
+
+    def analysis(self, key: str) -> Path:
+        """The folder of an analysis."""
+        return self.root / "analyses" / key
+
+    def has_cohort(self, key: str) -> bool:
+        """Whether `key` (perhaps from a URL) names a complete cohort."""
+        return KEY.fullmatch(key) is not None and (self.cohort(key) / "cohort.json").is_file()
+
+    def has_analysis(self, key: str) -> bool:
+        """Whether `key` (perhaps from a URL) names a complete analysis."""
+        return KEY.fullmatch(key) is not None and (self.analysis(key) / "analysis.json").is_file()
+
+    def cohorts(self) -> list[tuple[str, dict[str, Any]]]:
+        """(key, cohort.json) of every cohort, the newest first."""
+        return list(_described(self.root / "cohorts", "cohort.json"))
+
+    def analyses(self, fingerprint: str) -> list[tuple[str, dict[str, Any]]]:
+        """(id, analysis.json) of every analysis of one cohort, the newest first."""
+        every = _described(self.root / "analyses", "analysis.json")
+        return [(key, facts) for key, facts in every if facts["cohort"]["fingerprint"] == fingerprint]
+
+    def keep_upload(self, name: str, content: BinaryIO) -> Path:
+        """Stores one uploaded file under a name that is safe on disk; the same bytes are stored once."""
+        content.seek(0)
+        digest = hashlib.file_digest(content, "blake2b").hexdigest()[:16]  # type: ignore[arg-type]
+        path = self.root / "uploads" / digest / safe_name(name)
+        if not path.is_file():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            aside = path.with_name(path.name + ".part")
+            content.seek(0)
+            with aside.open("wb") as out:
+                while block := content.read(1 << 22):
+                    out.write(block)
+            aside.replace(path)
+        return path
+
+
+def default() -> Path:
+    """The workspace of this user when none is named."""
+    return Path(platformdirs.user_data_dir("milscope", appauthor=False))
+
+
+def new_id(*parts: object) -> str:
+    """A name that sorts by time: time stamp and a short hash of `parts`."""
+    now = datetime.now()
+    digest = hashlib.blake2b(repr((now.isoformat(), *parts)).encode(), digest_size=3).hexdigest()
+    return f"{now:%Y%m%d-%H%M%S}-{digest}"
+
+
+def safe_name(name: str) -> str:
+    """A file name without path parts or unusual signs, its ending kept; never empty."""
+    plain = re.sub(r"[^0-9A-Za-z._-]+", "_", re.split(r"[/\\]", name)[-1]).lstrip(".")
+    stem, ending = plain[: -len(found)] if (found := table_ending(plain)) else plain, found
+    return f"{stem[:80] or 'table'}{ending}"
+
+
+def table_ending(name: str) -> str:
+    """The ending of `name` if it is one of a table Milscope reads, else ""."""
+    return max((e for e in TABLES if name.casefold().endswith(e)), key=len, default="")
+
+
+def tables_in(folders: list[Path]) -> list[Path]:
+    """Every readable table in the given folders and below them, sorted, at most 500."""
+    found = (path for folder in folders for path in _walk(folder) if table_ending(path.name))
+    return sorted(path for path, _ in zip(found, range(LISTED_FILES), strict=False))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes a JSON file that is complete or absent."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(path.name + ".part")
+    aside.write_text(json.dumps(value, indent=1), encoding="utf-8")
+    aside.replace(path)
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The object in a JSON file; None when it is missing or damaged."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _described(folder: Path, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(folder name, its JSON) of each complete folder, the newest first."""
+    files = [path / name for path in folder.glob("*") if KEY.fullmatch(path.name)]
+    for file in sorted((f for f in files if f.is_file()), key=lambda f: f.stat().st_mtime, reverse=True):
+        if (value := read_json(file)) is not None:
+            yield file.parent.name, value
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    for parent, folders, names in os.walk(folder):
+        folders[:] = sorted(f for f in folders if not f.startswith("."))
+        yield from (Path(parent) / name for name in sorted(names))
