@@ -145,7 +145,7 @@ def generate(seed: int = SEED) -> Sample:
 
 
 def study(rng: np.random.Generator) -> pd.DataFrame:
-    """Patients in random order; response, grade, coin, sex and age are balanced over each other and batch."""
+    """Patients in random order; response, grade, coin, sex and batch are balanced, and age over response."""
     turn, cell = np.divmod(np.arange(PATIENTS), 2 * BATCHES)  # 8 turns in each of 3 batches x 2 responses
     turns = PATIENTS // (2 * BATCHES)
     age = 63 + 10 * norm.ppf(
