@@ -311,7 +311,9 @@ def label_balance(cohort: Cohort, label: str) -> go.Figure:
     hue = theme.class_hues(classes)
     values = [int(counts[name]) for name in names]
     figure = go.Figure(go.Bar(x=values, y=list(range(len(names))), orientation="h", text=values))
-    figure.update_traces(marker_color=[hue[name] for name in names], hoverinfo="skip", cliponaxis=False)
+    figure.update_traces(
+        textposition="outside", marker_color=[hue[name] for name in names], hoverinfo="skip", cliponaxis=False
+    )
     words = [escape(short(name, 28)) or "no label" for name in names]
     figure.update_yaxes(
         tickvals=list(range(len(names))), ticktext=words, autorange="reversed", showgrid=False
@@ -356,7 +358,12 @@ def waterfall(analysis: Analysis, patient: str) -> go.Figure:
     figure.update_yaxes(
         tickvals=list(range(len(steps))), ticktext=[*names, label], autorange="reversed", showgrid=False
     )
-    figure.update_xaxes(title=f"Log-odds of {quoted(analysis.facts['positive'])} (blue against, orange for)")
+    ends = np.concatenate([[0.0], np.cumsum(table["contribution"])])
+    room = 0.2 * max(float(np.ptp(ends)), 1e-9)  # for the figures beside the bars
+    figure.update_xaxes(
+        title=f"Log-odds of {quoted(analysis.facts['positive'])} (blue against, orange for)",
+        range=[float(ends.min()) - room, float(ends.max()) + room],
+    )
     figure.update_layout(showlegend=False, height=120 + 32 * len(steps))
     biggest = "; ".join(f"{r.group} {r.contribution:+.2f}" for r in table.head(3).itertuples())
     return finish(figure, f"Contributions to the score {total:+.2f} of patient {patient}: {biggest}.")

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -75,11 +76,10 @@ def umap(
     owners = [who[b] for b in analysis.cohort.owner[rows[order]]]
     bright = None if mine is None else mine[order]
     figure = _cloud(xy[rows[order]], rows[order], shown, order, texts=owners, opacity=opacity, bright=bright)
-    figure.update_xaxes(title="UMAP 1 (approximate)", showticklabels=False, showgrid=False)
-    figure.update_yaxes(
-        title="UMAP 2", showticklabels=False, showgrid=False, scaleanchor="x", constrain="domain"
-    )
-    _count(figure, len(order), len(rows))
+    axis = {"showticklabels": False, "showgrid": False, "constrain": "domain"}
+    figure.update_xaxes(**axis)
+    figure.update_yaxes(**axis, scaleanchor="x", constraintoward="bottom")
+    _caption(figure, "UMAP (approximate)", len(order), len(rows))
     who_words = f", patient {patient} in colour" if patient else ""
     return finish(
         figure, f"UMAP of {len(rows):,} cells coloured by {shown.title}{who_words}.", ramp=shown.ramp
@@ -109,13 +109,11 @@ def _tissue(
         opacity=0.9,
         bright=None if bright is None else bright[order],
     )
-    hidden = {"showgrid": False, "showticklabels": False, "title": ""}
-    figure.update_xaxes(**hidden, constrain="domain")
-    figure.update_yaxes(**hidden, scaleanchor="x", autorange="reversed", constrain="domain")
+    hidden = {"showgrid": False, "showticklabels": False, "constrain": "domain"}
+    figure.update_xaxes(**hidden)
+    figure.update_yaxes(**hidden, scaleanchor="x", constraintoward="bottom")
+    _caption(figure, title, len(order), len(rows))
     _scale_bar(figure, xy, _unit(cohort))
-    _count(figure, len(order), len(rows))
-    top = {"text": title, "font": {"size": 13}, "x": 0, "xref": "paper", "y": 0.995, "yanchor": "top"}
-    figure.update_layout(title=top)
     return finish(
         figure, f"Tissue map of {len(rows):,} cells, {title}, coloured by {shown.title}.", ramp=shown.ramp
     )
@@ -201,24 +199,32 @@ def _key(figure: go.Figure, shown: Colouring) -> None:
 
 
 def _scale_bar(figure: go.Figure, xy: np.ndarray, unit: str) -> None:
-    """A line of a round length, about a fifth of the region, under the tissue."""
-    (left, top), (right, bottom) = xy.min(axis=0), xy.max(axis=0)
-    wide = max(right - left, bottom - top)
-    if not wide > 0:
-        return
-    power = 10 ** np.floor(np.log10(wide / 5))
-    length = float(power * max(step for step in (1, 2, 5) if step * power <= wide / 5))
-    y = float(bottom + 0.04 * wide)
-    figure.add_shape(type="line", x0=float(left), x1=float(left) + length, y0=y, y1=y, line={"width": 3})
-    figure.add_annotation(x=float(left) + length, y=y, xanchor="left", xshift=6, text=f"{length:g} {unit}")
+    """A line of a round length, about a fifth of the region, under the tissue; y runs downwards."""
+    (left, top), (right, bottom) = xy.min(axis=0).tolist(), xy.max(axis=0).tolist()
+    wide = max(right - left, bottom - top) or 1.0
+    figure.update_xaxes(range=[left - 0.03 * wide, right + 0.03 * wide])
+    figure.update_yaxes(range=[bottom + 0.1 * wide, top - 0.03 * wide])
+    power = 10 ** math.floor(math.log10(wide / 5))
+    length = power * max(step for step in (1, 2, 5) if step * power <= wide / 5)
+    y = bottom + 0.06 * wide
+    figure.add_shape(type="line", x0=left, x1=left + length, y0=y, y1=y, line={"width": 3})
+    figure.add_annotation(x=left + length, y=y, xanchor="left", xshift=6, text=f"{length:g} {unit}")
 
 
-def _count(figure: go.Figure, shown: int, all_cells: int) -> None:
-    if shown < all_cells:
-        text = f"{shown:,} of {all_cells:,} cells drawn, the strongest among them"
-        figure.add_annotation(
-            x=1, y=0, xref="paper", yref="paper", xanchor="right", yanchor="top", yshift=-8, text=text
-        )
+def _caption(figure: go.Figure, title: str, shown: int, all_cells: int) -> None:
+    """What the map is of, and how many cells it draws where it does not draw every one; under the map."""
+    count = f"{shown:,} of {all_cells:,} cells drawn, strongest on top" if shown < all_cells else ""
+    text = " · ".join(part for part in (title, count) if part)
+    under = {
+        "xref": "paper",
+        "yref": "paper",
+        "x": 0,
+        "y": 0,
+        "xanchor": "left",
+        "yanchor": "top",
+        "yshift": -8,
+    }
+    figure.add_annotation(text=text, **under)
 
 
 def tissue_preview(cohort: Cohort, *, patient: str | None = None) -> go.Figure:

@@ -126,9 +126,12 @@ def dress(figure: go.Figure, *, dark: bool = False) -> go.Figure:
 
 
 def escape(text: object) -> str:
-    """Text of a table made safe for Plotly's labels and for HTML: tags and control characters do nothing."""
+    """Text of a table made safe for Plotly's labels and between HTML tags: markup in it does nothing.
+
+    Quotes stay as they are (Plotly would show their entities), so this is not for HTML attributes.
+    """
     plain = "".join(c if c.isprintable() else " " for c in str(text))
-    return html.escape(plain, quote=True)
+    return html.escape(plain, quote=False)
 
 
 def short(text: object, length: int = 24) -> str:
