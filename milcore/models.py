@@ -1,0 +1,59 @@
+"""The networks, S of them side by side: parameters carry a leading model axis and one batched product serves all.
+
+Every pooling is a weighted mean of cell evidence, so a network has no layer after it. `mean` weighs cells equally;
+`attention` by the softmax of a gated attention logit (Ilse, Tomczak & Welling, ICML 2018). Forward only.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+__all__ = ["POOLINGS", "Networks"]
+
+POOLINGS = ("attention", "mean")  # the poolings whose evidence is a learnt network
+HIDDEN = 32
+GATE = 16
+
+
+class Networks(nn.Module):
+    """S networks over F features, each with its own scaling of the features: `mean`, `sd` (S, F)."""
+
+    mean: torch.Tensor
+    sd: torch.Tensor
+
+    def __init__(self, pooling: str, mean: torch.Tensor, sd: torch.Tensor, draw: torch.Generator) -> None:
+        super().__init__()
+        S, F = mean.shape
+
+        def layer(inputs: int, outputs: int) -> nn.Parameter:
+            bound = math.sqrt(3 / inputs)
+            return nn.Parameter((torch.rand(S, inputs, outputs, generator=draw) * 2 - 1) * bound)
+
+        self.register_buffer("mean", mean[:, None])
+        self.register_buffer("sd", sd[:, None])
+        self.embed, self.embed_bias = layer(F, HIDDEN), nn.Parameter(torch.zeros(S, 1, HIDDEN))
+        self.head, self.bias = layer(HIDDEN, 1), nn.Parameter(torch.zeros(S, 1, 1))
+        self.attends = pooling == "attention"
+        if self.attends:
+            self.tanh_gate, self.sigmoid_gate = layer(HIDDEN, GATE), layer(HIDDEN, GATE)
+            self.look = layer(GATE, 1)
+
+    def forward(
+        self, x: torch.Tensor, models: slice = slice(None)
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Features (S, n, F), missing values NaN -> evidence (S, n) and attention logits (S, n), None for `mean`.
+
+        `models` picks some of the S; x then has as many.
+        """
+        x = torch.nan_to_num(
+            (x - self.mean[models]) / self.sd[models]
+        )  # a missing value is the training mean
+        h = torch.relu(torch.baddbmm(self.embed_bias[models], x, self.embed[models]))  # (S, n, H)
+        evidence = torch.baddbmm(self.bias[models], h, self.head[models])[..., 0]
+        if not self.attends:
+            return evidence, None
+        gate = torch.tanh(h @ self.tanh_gate[models]) * torch.sigmoid(h @ self.sigmoid_gate[models])
+        return evidence, (gate @ self.look[models])[..., 0]

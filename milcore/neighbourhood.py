@@ -1,0 +1,269 @@
+"""The `neighbourhood` pooling: how much of each patient lies around each cell, regressed on the label.
+
+Covarying neighbourhood analysis (Reshef et al., Nat Biotechnol 2022) turned into an out-of-fold predictor whose score
+is exactly the mean of its cells' evidence. Every patient's cells are spread over the neighbour graph for s steps; the
+relative abundance R (M, B) of patients around each node gives the patients' kernel G = R'R, in which every model is a
+small ridge regression. Being linear in R, its score is carried back to the cells without loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+
+from milcore.folds import Plan
+from milcore.neighbours import Graph
+from milcore.tasks import Binary
+
+__all__ = ["SCALES", "Abundance", "Regression", "abundance", "cross_fit", "evidence", "kernel_regression"]
+
+SCALES = (1, 3, 6, 12, 24)  # diffusion steps: real cohorts like 1 to 6, rare subsets 12 to 24
+COSTS = (
+    1.0,
+    10.0,
+    100.0,
+    1000.0,
+)  # inverse ridge, against a kernel of mean variance 1: rare subsets need weak ridges
+USUAL = (
+    0.4,
+    10.0,
+)  # place among the kernels and cost where too few folds are left to choose with: 6 steps of SCALES
+BIAS = 100.0  # prior variance of the intercept: nearly free
+NEWTON, SETTLED = 12, 1e-5  # steps at most, and the largest change of a coefficient that ends them
+
+
+@dataclass(frozen=True, eq=False)
+class Abundance:
+    """`kernels` (scales, B, B) float64; `start` (M, B) share of each patient's cells at each node; `mean` (scales, M)
+    mean abundance over patients at each node; `mass` (M,) share of all these cells at each node."""
+
+    graph: Graph
+    kernels: np.ndarray
+    start: sparse.csr_array
+    mean: np.ndarray
+    mass: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Regression:
+    """Models in the kernel: score of patient p = kernels[scale] [p] @ coefficients + constant. One entry a model."""
+
+    scale: np.ndarray
+    coefficients: np.ndarray
+    constant: np.ndarray
+
+    def scores(self, kernels: np.ndarray) -> np.ndarray:
+        """(models, B) scores of all patients, seen or not: the caller keeps those a model may score."""
+        return np.einsum("mpq,mq->mp", kernels[self.scale], self.coefficients) + self.constant[:, None]
+
+
+def abundance(
+    graph: Graph, offsets: np.ndarray, kept: np.ndarray, share: Callable[[float], None]
+) -> Abundance:
+    """Spreads the cells of the kept patients over the graph; patients not in `kept` (B,) have no abundance."""
+    M, B = len(graph.size), len(offsets) - 1
+    counts = np.diff(offsets)
+    owner = np.repeat(np.arange(B), counts)
+    weight = np.where(kept, 1 / counts, 0)[owner]
+    start = sparse.csr_array((weight, (graph.node, owner)), shape=(M, B))
+    mass = np.bincount(graph.node, kept[owner].astype(float), M)
+    mass /= mass.sum()
+    q = start.toarray().astype(np.float32)
+    kernels, means = [], []
+    for done in range(1, SCALES[-1] + 1):
+        q = graph.step @ q
+        if done in SCALES:
+            mean = q[:, kept].mean(1)
+            kernels.append(_kernel(q, mean, mass, kept))
+            means.append(mean)
+        share(done / SCALES[-1])
+    return Abundance(graph, np.stack(kernels), start, np.stack(means), mass)
+
+
+def _kernel(q: np.ndarray, mean: np.ndarray, mass: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    r = _relative(q, mean, kept)
+    r *= np.sqrt(mass, dtype=np.float32)[:, None]
+    return (r.T @ r).astype(np.float64)
+
+
+def _relative(q: np.ndarray, mean: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """Abundance relative to the mean patient, less 1; 0 where no kept patient is near."""
+    inverse = np.divide(1, mean, out=np.zeros_like(mean), where=mean > 0)
+    return np.where((mean > 0)[:, None] & kept, q * inverse[:, None] - 1, 0).astype(np.float32)
+
+
+def kernel_regression(kernels: np.ndarray, train: np.ndarray, y: np.ndarray, task: Binary) -> np.ndarray:
+    """Ridge regression of y on the principal coordinates of each kernel.
+
+    kernels (m, T, T) already centred and multiplied by the inverse ridge, train (m, T), y (m, T)
+    -> dual coefficients (m, T), zero outside `train`. Newton's method in the form of Rasmussen & Williams 2006,
+    algorithm 3.1, which stays well conditioned when curvatures vanish.
+    """
+    full = kernels + BIAS
+    dual = np.zeros(train.shape)
+    identity = np.eye(train.shape[1])
+    for _ in range(NEWTON):
+        score = np.einsum("mpq,mq->mp", full, dual)
+        gradient, curvature = task.newton(score, y)
+        gradient, root = gradient * train, np.sqrt(curvature * train)
+        b = root**2 * score + gradient
+        system = identity + root[:, :, None] * full * root[:, None, :]
+        inner = root * np.einsum("mpq,mq->mp", full, b)
+        new = b - root * np.linalg.solve(system, inner[..., None])[..., 0]
+        moved, dual = np.abs(new - dual).max(), new
+        if moved < SETTLED:
+            break
+    return dual
+
+
+def fit(
+    kernels: np.ndarray, scale: np.ndarray, cost: np.ndarray, train: np.ndarray, task: Binary
+) -> Regression:
+    """One model for each row of `train` (m, B), at its own scale and cost (m,)."""
+    B = train.shape[1]
+    # Only the rows of training patients, first in `who`; shorter sets are filled up and masked.
+    who = np.argsort(~train, axis=1, kind="stable")[:, : train.sum(1).max()]
+    mask = np.take_along_axis(train, who, 1)
+    raw = kernels[scale[:, None, None], who[:, :, None], who[:, None, :]]
+    pick = mask / mask.sum(1, keepdims=True)
+    row = np.einsum("mpq,mq->mp", raw, pick)
+    centred = raw - row[:, :, None] - row[:, None, :] + np.einsum("mp,mp->m", row, pick)[:, None, None]
+    variance = np.einsum("mpp,mp->m", centred, pick)
+    strength = cost / np.maximum(variance, 1e-12)
+    y = np.where(mask, np.nan_to_num(task.y)[who], 0.5)
+    dual = kernel_regression(centred * strength[:, None, None], mask, y, task)
+    weighted = dual * strength[:, None]
+    weighted -= pick * weighted.sum(1, keepdims=True)
+    coefficients = np.zeros((len(who), B))
+    np.put_along_axis(coefficients, who, weighted, 1)
+    return Regression(scale, coefficients, BIAS * dual.sum(1) - np.einsum("mp,mp->m", row, weighted))
+
+
+def cross_fit(
+    kernels: np.ndarray, plan: Plan, task: Binary, share: Callable[[float], None]
+) -> tuple[list[Regression], np.ndarray]:
+    """Outer models of every repeat, one Regression (folds models) each, and inner held-out scores (R, folds, B):
+    [r, f, p] is the score of p for the outer model of f, by a model that saw neither f nor p's own fold (NaN in f).
+    Each model's kernel (of kernels (n, B, B)) and ridge are chosen by the loss on inner held-out scores."""
+    outer, inner = [], []
+    for r in range(plan.repeats):
+        models, scores = _cross_fit_once(kernels, plan, r, task)
+        outer.append(models)
+        inner.append(scores)
+        share((r + 1) / plan.repeats)
+    return outer, np.stack(inner)
+
+
+def _cross_fit_once(kernels: np.ndarray, plan: Plan, r: int, task: Binary) -> tuple[Regression, np.ndarray]:
+    singles, pairs = plan.without(1), plan.without(2)
+    fold, labelled = plan.fold[r], plan.labelled
+    scale, cost = np.divmod(np.arange(len(kernels) * len(COSTS)), len(COSTS))
+
+    def grid(left_out: list[tuple[int, ...]]) -> np.ndarray:
+        """(len(left_out), choices, B) scores of all models at every scale and cost."""
+        train = np.stack([plan.training(r, out) for out in left_out])
+        m, c = len(left_out), len(scale)
+        many = fit(
+            kernels, np.tile(scale, m), np.array(COSTS)[np.tile(cost, m)], np.repeat(train, c, 0), task
+        )
+        return many.scores(kernels).reshape(m, c, -1)
+
+    pair_scores = grid(pairs)
+    best = _chosen(singles, pairs, pair_scores, fold, labelled, task)
+    best_pair = np.full(len(pairs), int(USUAL[0] * len(kernels)) * len(COSTS) + COSTS.index(USUAL[1]))
+    if plan.folds > 3:
+        triples = plan.without(3)
+        best_pair = _chosen(pairs, triples, grid(triples), fold, labelled, task)
+    else:
+        best[:] = best_pair[0]
+    train = np.stack([plan.training(r, out) for out in singles])
+    models = fit(kernels, scale[best], np.array(COSTS)[cost[best]], train, task)
+    return models, _inner(pairs, pair_scores[np.arange(len(pairs)), best_pair], fold, plan.folds)
+
+
+def _chosen(
+    models: list[tuple[int, ...]],
+    smaller: list[tuple[int, ...]],
+    scores: np.ndarray,
+    fold: np.ndarray,
+    labelled: np.ndarray,
+    task: Binary,
+) -> np.ndarray:
+    """For each model the choice of scale and cost whose loss is least on patients that models leaving out one fold
+    more have not seen: scores (len(smaller), choices, B)."""
+    losses = np.zeros((len(models), scores.shape[1]))
+    for i, out in enumerate(models):
+        for j, more in enumerate(smaller):
+            extra = set(more) - set(out)
+            if len(extra) == 1:
+                held = labelled & (fold == extra.pop())
+                losses[i] += task.total_loss(scores[j][:, held], task.y[held])
+    return losses.argmin(1)
+
+
+def _inner(pairs: list[tuple[int, ...]], scores: np.ndarray, fold: np.ndarray, folds: int) -> np.ndarray:
+    """(folds, B) inner held-out scores from those of the pair models (pairs, B)."""
+    inner = np.full((folds, len(fold)), np.nan)
+    for (f, g), score in zip(pairs, scores, strict=True):
+        inner[f, fold == g] = score[fold == g]
+        inner[g, fold == f] = score[fold == f]
+    return inner
+
+
+def evidence(
+    around: Abundance, models: list[Regression], plan: Plan, owner: np.ndarray, kept: np.ndarray
+) -> np.ndarray:
+    """(R, N) float32 evidence of every cell, by the outer model of its patient's fold: a patient's mean is its score."""
+    R, folds = plan.repeats, plan.folds
+    scale = np.concatenate([m.scale for m in models])
+    coefficients = np.concatenate([m.coefficients for m in models])
+    constant = np.concatenate([m.constant for m in models])
+    carried, shift = _carried_back(around, scale, coefficients, kept)
+    out = np.empty((R, len(owner)), np.float32)
+    for r in range(R):
+        model = r * folds + plan.fold[r][owner]
+        out[r] = carried[around.graph.node, model] + (constant - shift)[model]
+    return out
+
+
+def _carried_back(
+    around: Abundance, scale: np.ndarray, coefficients: np.ndarray, kept: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Evidence of each node (M, models) and the constant (models,) that goes with it.
+
+    score_p = sum_j mass_j (Q_jp / mean_j - 1) beta_j with beta = R coefficients, and Q = A^s start, so a cell at node i
+    has evidence sum_j (A^s)_ji gamma_j with gamma = mass beta / mean. Models of a smaller scale join later in one sweep.
+    """
+    back = sparse.csr_array(around.graph.step.T)
+    gamma, shift = _gamma(around, scale, coefficients, kept)
+    out = np.zeros_like(gamma)
+    for step in range(SCALES[-1], 0, -1):
+        joining = np.flatnonzero(np.array(SCALES)[scale] == step)
+        out[:, joining] = gamma[:, joining]
+        active = np.flatnonzero(np.array(SCALES)[scale] >= step)
+        if len(active):
+            out[:, active] = back @ np.ascontiguousarray(out[:, active])
+    return out, shift
+
+
+def _gamma(
+    around: Abundance, scale: np.ndarray, coefficients: np.ndarray, kept: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(M, models) what is carried back, and (models,) the sum of mass times beta."""
+    M = len(around.mass)
+    gamma, shift = np.zeros((M, len(scale)), np.float32), np.zeros(len(scale))
+    q = around.start.toarray().astype(np.float32)
+    for done in range(1, SCALES[-1] + 1):
+        q = around.graph.step @ q
+        here = np.flatnonzero(np.array(SCALES)[scale] == done)
+        if len(here) == 0:
+            continue
+        mean = around.mean[SCALES.index(done)]
+        beta = _relative(q, mean, kept) @ coefficients[here].T.astype(np.float32)
+        inverse = np.divide(around.mass, mean, out=np.zeros(M), where=mean > 0)
+        gamma[:, here] = beta * inverse[:, None]
+        shift[here] = around.mass @ beta
+    return gamma, shift

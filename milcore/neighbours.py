@@ -1,0 +1,160 @@
+"""The neighbour graph of all cells in feature space. Labels are never seen.
+
+Cells with equal features are one node (a table of cell types has as many nodes as types), so ties need no special
+care: a node of m cells fills its neighbour list first with its own cells, then with those of the nearest nodes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy import sparse
+
+from milcore.cohort import Cohort
+from milcore.preprocess import moments, transformed
+
+__all__ = ["Graph", "graph", "nearest", "standardised"]
+
+NEIGHBOURS = 15  # as in covarying neighbourhood analysis and UMAP
+EXACT = 20_000  # nodes up to which neighbours are searched exhaustively
+PROBED = 12  # lists visited of the about sqrt(nodes) lists of the coarse index
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """Nodes are distinct cells. `node` (N,) the node of each cell; `size` (M,) cells in each node;
+    `points` (M, F) standardised features, missing values at 0; `neighbours`, `distances` (M, k) nearest nodes, itself first;
+    `step` (M, M) row-stochastic sparse matrix: one step of diffusion from a cell of a node."""
+
+    node: np.ndarray
+    size: np.ndarray
+    points: np.ndarray
+    neighbours: np.ndarray
+    distances: np.ndarray
+    step: sparse.csr_array
+
+
+def graph(cohort: Cohort, transform: str) -> Graph:
+    """The graph of a cohort's cells; found in the cohort's folder when it was made before, and left there if not."""
+    file = _file(cohort, transform)
+    if file is not None and file.exists():
+        with contextlib.suppress(OSError, ValueError, KeyError):  # a damaged file is made anew
+            return _read(file, cohort, transform)
+    made = _build(cohort, transform)
+    if file is not None:
+        _write(file, made)
+    return made
+
+
+def standardised(cohort: Cohort, transform: str) -> np.ndarray:
+    """(N, F) float32 features with mean 0 and sd 1 over all cells, missing values at 0."""
+    x = transformed(cohort, transform)
+    mean, sd = moments(x, cohort.offsets).scale(np.ones((1, cohort.B), bool))
+    x -= mean
+    x /= sd
+    np.nan_to_num(x, copy=False, nan=0.0)
+    return x
+
+
+def nearest(points: np.ndarray, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Indices (Q, k) and distances (Q, k) of the k nearest points; exhaustive for small sets, else over an inverted
+    file of k-means cells (faiss)."""
+    import faiss
+
+    points, queries = np.ascontiguousarray(points, np.float32), np.ascontiguousarray(queries, np.float32)
+    k = min(k, len(points))
+    index = faiss.IndexFlatL2(points.shape[1])
+    if len(points) > EXACT:
+        lists = int(np.sqrt(len(points)))
+        index = faiss.IndexIVFFlat(index, points.shape[1], lists)
+        index.cp.niter, index.cp.max_points_per_centroid, index.cp.seed = 8, 64, 1
+        index.train(points)
+        index.nprobe = PROBED
+    index.add(points)
+    square, found = index.search(queries, k)
+    return _no_gaps(found), np.sqrt(np.maximum(square, 0))
+
+
+def _no_gaps(found: np.ndarray) -> np.ndarray:
+    """A coarse index can return fewer than k: the last one found is repeated."""
+    while (found < 0).any():
+        column = np.argmax((found < 0).any(0))
+        found[:, column] = np.where(found[:, column] < 0, found[:, column - 1], found[:, column])
+    return found
+
+
+def _build(cohort: Cohort, transform: str) -> Graph:
+    x = standardised(cohort, transform)
+    node, first, size = _distinct(x)
+    points = x[first]
+    neighbours, distances = nearest(points, points, NEIGHBOURS + 1)
+    neighbours, distances = _itself_first(neighbours, distances)
+    return Graph(node, size, points, neighbours, distances, _step(neighbours, size))
+
+
+def _distinct(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Node of each row, first row of each node, rows in each node: rows are equal where a random projection is.
+
+    The projection adds column by column so that equal rows give the same float to the last bit.
+    """
+    direction = np.random.default_rng(0).normal(size=x.shape[1])
+    key = np.zeros(len(x))
+    for column, factor in enumerate(direction):
+        key += x[:, column].astype(np.float64) * factor
+    _, first, node, size = np.unique(key, return_index=True, return_inverse=True, return_counts=True)
+    return node, first, size
+
+
+def _itself_first(neighbours: np.ndarray, distances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Puts each node at the head of its own list (near ties may have it later, or not at all)."""
+    own = np.arange(len(neighbours))
+    at = np.where(
+        (neighbours == own[:, None]).any(1), (neighbours == own[:, None]).argmax(1), neighbours.shape[1] - 1
+    )
+    neighbours[own, at] = neighbours[:, 0]
+    distances[own, at] = distances[:, 0]
+    neighbours[:, 0], distances[:, 0] = own, 0
+    return neighbours, distances
+
+
+def _step(neighbours: np.ndarray, size: np.ndarray) -> sparse.csr_array:
+    """Row-stochastic diffusion between nodes: each cell links to itself and its k nearest, links count both ways."""
+    M, places = neighbours.shape
+    room = np.minimum(np.cumsum(size[neighbours], 1), NEIGHBOURS + 1)  # places filled after each neighbour
+    links = np.diff(room, axis=1, prepend=0).astype(np.float64)  # (M, places) links of one cell
+    links *= size[:, None]
+    rows = np.repeat(np.arange(M), places)
+    one_way = sparse.csr_array((links.ravel(), (rows, neighbours.ravel())), shape=(M, M))
+    both = one_way + one_way.T
+    both.eliminate_zeros()
+    return sparse.csr_array(sparse.diags_array(1 / both.sum(1)) @ both).astype(np.float32)
+
+
+def _file(cohort: Cohort, transform: str) -> Path | None:
+    if cohort.path is None:
+        return None
+    key = hashlib.blake2b(
+        f"{cohort.fingerprint} {transform} {NEIGHBOURS}".encode(), digest_size=6
+    ).hexdigest()
+    return cohort.path / f"graph-{key}.npz"
+
+
+def _write(file: Path, made: Graph) -> None:
+    part = file.with_suffix(".part.npz")
+    with contextlib.suppress(OSError):  # a cohort on a read-only disk just goes without
+        np.savez(part, node=made.node, size=made.size, neighbours=made.neighbours, distances=made.distances)
+        part.replace(file)
+
+
+def _read(file: Path, cohort: Cohort, transform: str) -> Graph:
+    with np.load(file, allow_pickle=False) as saved:
+        node, size, neighbours, distances = (saved[k] for k in ("node", "size", "neighbours", "distances"))
+    if len(node) != cohort.N:
+        raise ValueError(file)
+    points = np.empty((len(size), cohort.F), np.float32)
+    points[node] = standardised(cohort, transform)
+    return Graph(node, size, points, neighbours, distances, _step(neighbours, size))

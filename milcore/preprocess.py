@@ -1,0 +1,108 @@
+"""Transform and scale of the features.
+
+The transform is chosen from the features alone and never sees a label. Scaling for the networks is learnt on the
+training patients of each model; scaling for the neighbour graph uses all cells.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from milcore.cohort import Cohort
+from milcore.errors import MilError
+
+__all__ = ["Moments", "moments", "transformed"]
+
+SKEWED = 1.5  # features more skewed than this are compressed when the transform is chosen automatically
+CHUNK = 1 << 18  # cells transformed at a time: bounds memory
+
+
+def transformed(cohort: Cohort, transform: str) -> np.ndarray:
+    """(N, F) float32 features after `transform`, missing values still NaN.
+
+    auto        arcsinh(x / c) with c the feature's mean absolute value where it is skewed, else unchanged
+    none        unchanged
+    log1p       sign(x) log(1 + |x|)
+    arcsinh:C   arcsinh(x / C), as usual in cytometry (C = 5 for mass, 150 for fluorescence)
+    """
+    cofactors = _cofactors(cohort.features, transform)
+    out = np.empty(cohort.features.shape, np.float32)
+    for start in range(0, len(out), CHUNK):
+        rows = slice(start, start + CHUNK)
+        out[rows] = _apply(np.asarray(cohort.features[rows], np.float32), transform, cofactors)
+    return out
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Per patient and feature, over known values: their number, sum and sum of squares, each (B, F) float64."""
+
+    count: np.ndarray
+    total: np.ndarray
+    square: np.ndarray
+
+    def scale(self, train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and sd (S, F) of each feature over the cells of the patients in `train` (S, B); sd 1 where constant."""
+        pick = train.astype(float)
+        count = np.maximum(pick @ self.count, 1)
+        mean = (pick @ self.total) / count
+        variance = np.maximum((pick @ self.square) / count - mean**2, 0)
+        sd = np.sqrt(variance)
+        sd[sd < 1e-6 * np.maximum(np.abs(mean), 1e-6)] = 1
+        return mean.astype(np.float32), sd.astype(np.float32)
+
+
+def moments(x: np.ndarray, offsets: np.ndarray) -> Moments:
+    """Per-patient moments of x (N, F)."""
+    B, F = len(offsets) - 1, x.shape[1]
+    count, total, square = (np.empty((B, F)) for _ in range(3))
+    for b in range(B):
+        cells = x[offsets[b] : offsets[b + 1]].astype(np.float64)
+        known = ~np.isnan(cells)
+        cells[~known] = 0
+        count[b], total[b], square[b] = known.sum(0), cells.sum(0), (cells**2).sum(0)
+    return Moments(count, total, square)
+
+
+def _cofactors(x: np.ndarray, transform: str) -> np.ndarray | None:
+    """(F,) what arcsinh divides by, NaN for features left as they are; None for transforms without cofactors."""
+    if transform in ("none", "log1p"):
+        return None
+    if transform.startswith("arcsinh:"):
+        return np.full(x.shape[1], _number(transform), np.float32)
+    if transform != "auto":
+        raise _unknown(transform)
+    step = max(1, len(x) // 100_000)
+    sample = np.asarray(x[::step], np.float64)
+    mean, sd = np.nanmean(sample, 0), np.nanstd(sample, 0)
+    skew = np.nanmean(((sample - mean) / np.where(sd > 0, sd, 1)) ** 3, 0)
+    cofactor = np.nanmean(np.abs(sample), 0)
+    return np.where((skew > SKEWED) & (cofactor > 0), cofactor, np.nan).astype(np.float32)
+
+
+def _apply(x: np.ndarray, transform: str, cofactors: np.ndarray | None) -> np.ndarray:
+    if transform == "log1p":
+        return np.sign(x) * np.log1p(np.abs(x))
+    if cofactors is None:
+        return x
+    kept = np.isnan(cofactors)
+    return np.where(kept, x, np.arcsinh(x / np.where(kept, 1, cofactors)))
+
+
+def _number(transform: str) -> float:
+    try:
+        value = float(transform.partition(":")[2])
+    except ValueError:
+        value = 0.0
+    if not (np.isfinite(value) and value > 0):
+        raise _unknown(transform)
+    return value
+
+
+def _unknown(transform: str) -> MilError:
+    problem = f"'{transform}' is not a transform."
+    return MilError(
+        problem, "--transform", "Use auto, none, log1p, or arcsinh: and a positive number such as arcsinh:5."
+    )

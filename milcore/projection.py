@@ -1,0 +1,105 @@
+"""The map of cells: UMAP of landmarks, everything else placed by its nearest landmarks. Labels are never seen.
+
+Up to LANDMARKS distinct cells the map is an ordinary UMAP (McInnes, Healy & Melville 2018); above, an approximate one.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+
+from milcore.neighbours import NEIGHBOURS, Graph, nearest
+
+__all__ = ["LANDMARKS", "umap_map"]
+
+LANDMARKS = 10_000
+EPOCHS = 100
+PLACED_BY = 5  # landmarks that place any other cell
+FEWEST = 50  # distinct cells below which a map is just their principal components
+
+
+def umap_map(graph: Graph, owner: np.ndarray, *, seed: int, share: Callable[[float], None]) -> np.ndarray:
+    """(N, 2) float32 coordinates of every cell; `owner` (N,) balances landmarks over patients."""
+    if len(graph.size) < FEWEST:
+        return _spread(_principal(graph.points, graph.size), graph)
+    chosen = _landmarks(graph, owner, seed)
+    points = graph.points[chosen]
+    share(0.1)
+    coordinates = _umap(points, seed)
+    share(0.7)
+    placed = coordinates if len(chosen) == len(graph.size) else _placed(graph.points, points, coordinates)
+    return _spread(placed, graph)
+
+
+def _landmarks(graph: Graph, owner: np.ndarray, seed: int) -> np.ndarray:
+    """Nodes drawn so that every patient gives about as many; all of them where they are few."""
+    if len(graph.size) <= LANDMARKS:
+        return np.arange(len(graph.size))
+    draw = np.random.default_rng([seed, 4])
+    order = np.lexsort((draw.random(len(owner)), owner))
+    counts = np.bincount(owner)
+    place = np.arange(len(owner)) - np.repeat(
+        np.cumsum(counts) - counts, counts
+    )  # of each cell in its shuffled patient
+    turn = np.argsort(place, kind="stable")[: 2 * LANDMARKS]
+    _, first = np.unique(graph.node[order[turn]], return_index=True)
+    return graph.node[order[turn]][np.sort(first)[:LANDMARKS]]
+
+
+def _umap(points: np.ndarray, seed: int) -> np.ndarray:
+    import umap
+
+    warnings.filterwarnings(
+        "ignore", "precomputed_knn", UserWarning, "umap"
+    )  # new points are placed by us, not by umap
+    k = min(NEIGHBOURS, len(points) - 1)
+    start = _principal(points, np.ones(len(points)))
+    start *= 10 / np.abs(start).max()
+    found = nearest(points, points, k)
+    found[0][:, 0], found[1][:, 0] = np.arange(len(points)), 0
+    model = umap.UMAP(
+        n_neighbors=k,
+        n_epochs=EPOCHS,
+        init=start,
+        precomputed_knn=(found[0].astype(np.int32), found[1], None),
+        random_state=seed,
+        n_jobs=1,
+    )
+    return np.asarray(model.fit_transform(points), np.float32)
+
+
+def _principal(points: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """(M, 2) float32 first two principal components; a lone feature gets a second axis of zeros."""
+    share = weight / weight.sum()
+    centred = (points - share @ points).astype(np.float64)
+    _, vectors = np.linalg.eigh((centred * share[:, None]).T @ centred)
+    out = np.zeros((len(points), 2), np.float32)
+    top = centred @ vectors[:, ::-1][:, :2]
+    out[:, : top.shape[1]] = top
+    return out
+
+
+def _placed(points: np.ndarray, landmarks: np.ndarray, coordinates: np.ndarray) -> np.ndarray:
+    """Each point at the mean of its nearest landmarks, nearer ones counting more."""
+    found, distance = nearest(landmarks, points, PLACED_BY)
+    weight = 1 / np.maximum(distance, 1e-6) ** 2
+    weight /= weight.sum(1, keepdims=True)
+    return np.einsum("mk,mkd->md", weight, coordinates[found]).astype(np.float32)
+
+
+def _spread(coordinates: np.ndarray, graph: Graph) -> np.ndarray:
+    """Cells of one node lie on a small disc around it, area by their number (a sunflower), instead of hiding each other."""
+    out = coordinates[graph.node]
+    shared = graph.size[graph.node] > 1
+    if not shared.any():
+        return out
+    order = np.argsort(graph.node, kind="stable")
+    place = np.empty(len(order), int)
+    place[order] = np.arange(len(order)) - np.repeat(np.cumsum(graph.size) - graph.size, graph.size)
+    extent = np.ptp(coordinates, axis=0).max() or 1.0
+    radius = 0.15 * extent * np.sqrt(place / len(order))
+    angle = place * np.pi * (3 - np.sqrt(5))
+    out[shared] += (radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], 1))[shared]
+    return out

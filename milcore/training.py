@@ -1,0 +1,222 @@
+"""Settings, and the stack's loop: the networks of all folds and repeats are trained together.
+
+Each step draws a few patients for every model from its own training set, and a fixed number of cells from each, so a
+step costs the same for any number of cells. Scoring then goes over whole patients, exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+import torch
+
+from milcore.errors import MilError
+from milcore.folds import Plan
+from milcore.models import POOLINGS, Networks
+from milcore.preprocess import Moments
+from milcore.tasks import Binary
+
+__all__ = ["EFFORTS", "RULES", "Member", "Settings", "cross_fit"]
+
+EFFORTS = {"quick": 2, "standard": 4, "thorough": 10}  # repeats of the cross-validation
+RULES = ("auto", "neighbourhood", *POOLINGS)
+CELLS = 128  # drawn from each patient of a step
+PATIENTS = 4  # drawn for each model of a step: few, or the networks undertrain
+EPOCHS = 60
+RATE, DECAY = (
+    1e-2,
+    1.0,
+)  # strong decay: cohorts are small (inner log-loss on Keren and MUSK1 halves against 1e-4)
+ROWS = 1 << 16  # cells scored at a time
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Everything a user can set of an analysis; JSON both ways. Command line, page and report are made from it."""
+
+    target: str  # column of labels
+    task: str = "auto"  # kind of label
+    classes: tuple[str, ...] = ()  # keep only patients with these labels
+    positive: str | None = None  # label that scores argue for; None: by a word list, else the rarer
+    pooling: str = "auto"  # auto stacks neighbourhood and attention
+    effort: str = "standard"  # repeats 2, 4 or 10
+    repeats: int | None = None  # overrides effort
+    permutations: int | None = None  # of the null; None: 1000
+    transform: str = "auto"  # of features: auto, none, log1p, arcsinh:COFACTOR
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _one_of("task", self.task, ("auto", "binary"))
+        _one_of("pooling", self.pooling, RULES)
+        _one_of("effort", self.effort, tuple(EFFORTS))
+        _at_least("repeats", self.repeats, 1)
+        _at_least("permutations", self.permutations, 0)
+        _at_least("seed", self.seed, 0)
+        if self.classes and len(set(self.classes)) != 2:
+            problem = f"{len(set(self.classes))} classes were named; two are needed."
+            raise MilError(
+                problem, f"--classes {','.join(self.classes)}", "Name two different labels: --classes A,B."
+            )
+
+    @property
+    def rounds(self) -> int:
+        """Repeats of the cross-validation."""
+        return EFFORTS[self.effort] if self.repeats is None else self.repeats
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self) | {"classes": list(self.classes)}
+
+    @classmethod
+    def from_json(cls, saved: dict[str, Any]) -> Settings:
+        """MilError for names this version does not know."""
+        known = {f.name for f in fields(cls)}
+        if unknown := sorted(set(saved) - known):
+            raise MilError(
+                f"'{unknown[0]}' is not a setting.", "settings", f"Known: {', '.join(sorted(known))}."
+            )
+        return cls(**saved | {"classes": tuple(saved.get("classes", ()))})
+
+
+@dataclass(frozen=True, eq=False)
+class Member:
+    """One pooling after cross-fitting. `weight`, `evidence` (R, N) float32 come from the outer model of each cell's
+    patient; `inner` (R, folds, B) are the inner held-out scores (see folds)."""
+
+    weight: np.ndarray
+    evidence: np.ndarray
+    inner: np.ndarray
+
+
+def cross_fit(
+    x: np.ndarray,
+    offsets: np.ndarray,
+    measured: Moments,
+    plan: Plan,
+    task: Binary,
+    *,
+    pooling: str,
+    seed: int,
+    share: Callable[[float], None],
+) -> Member:
+    """Trains outer and pair models of all repeats as one stack on x (N, F) and scores the patients each has not seen."""
+    jobs = [(r, out) for r in range(plan.repeats) for out in plan.without(1) + plan.without(2)]
+    train = np.stack([plan.training(r, out) for r, out in jobs])
+    mean, sd = measured.scale(train)
+    draw = torch.Generator().manual_seed(seed)
+    networks = Networks(pooling, torch.from_numpy(mean), torch.from_numpy(sd), draw)
+    cells = torch.from_numpy(x)
+    _train(networks, cells, offsets, train, task, draw, lambda done: share(0.85 * done))
+    return _score(networks, cells, offsets, plan, jobs, lambda done: share(0.85 + 0.15 * done))
+
+
+def _train(
+    networks: Networks,
+    cells: torch.Tensor,
+    offsets: np.ndarray,
+    train: np.ndarray,
+    task: Binary,
+    draw: torch.Generator,
+    share: Callable[[float], None],
+) -> None:
+    first, count = torch.from_numpy(offsets[:-1].copy()), torch.from_numpy(np.diff(offsets))
+    y = torch.from_numpy(np.nan_to_num(task.y)).float()
+    k = int(min(CELLS, count.max()))
+    steps = -(-int(train.sum(1).max()) // PATIENTS)
+    optimiser = torch.optim.AdamW(networks.parameters(), lr=RATE, weight_decay=DECAY, fused=True)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=RATE, total_steps=EPOCHS * steps)
+    for epoch in range(EPOCHS):
+        turns = _turns(torch.from_numpy(train), steps, draw)  # (steps, S, P)
+        for patients in turns:
+            rows = _drawn(first[patients], count[patients], k, draw)  # (S, P, k)
+            score = _pooled(networks, cells[rows.flatten(1)], rows.shape)  # (S, P)
+            loss = (
+                task.loss(score, y[patients]).mean(1).sum()
+            )  # models do not share parameters: a sum trains each alone
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+        share((epoch + 1) / EPOCHS)
+
+
+def _turns(train: torch.Tensor, steps: int, draw: torch.Generator) -> torch.Tensor:
+    """(steps, S, P) patients: every model goes through its own training patients in random order, round again at the end."""
+    order = torch.where(train, torch.rand(train.shape, generator=draw), 2.0).argsort(1)
+    place = torch.arange(steps * PATIENTS) % train.sum(1, keepdim=True)
+    return order.gather(1, place).view(len(train), steps, PATIENTS).transpose(0, 1)
+
+
+def _drawn(first: torch.Tensor, count: torch.Tensor, k: int, draw: torch.Generator) -> torch.Tensor:
+    """(S, P, k) random rows of patients with `count` cells from row `first` (S, P)."""
+    share = torch.rand(*count.shape, k, generator=draw, dtype=torch.float64)
+    return first[..., None] + (share * count[..., None]).long()
+
+
+def _pooled(networks: Networks, x: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+    """(S, P) scores of drawn cells x (S, P * k, F)."""
+    evidence, logit = networks(x)
+    evidence = evidence.view(shape)
+    if logit is None:
+        return evidence.mean(-1)
+    return (torch.softmax(logit.view(shape), -1) * evidence).sum(-1)
+
+
+@torch.no_grad()
+def _score(
+    networks: Networks,
+    cells: torch.Tensor,
+    offsets: np.ndarray,
+    plan: Plan,
+    jobs: list[tuple[int, tuple[int, ...]]],
+    share: Callable[[float], None],
+) -> Member:
+    R, B, N = plan.repeats, len(offsets) - 1, len(cells)
+    weight, evidence = np.empty((R, N), np.float32), np.empty((R, N), np.float32)
+    inner = np.full((R, plan.folds, B), np.nan)
+    for s, (r, out) in enumerate(jobs):
+        unseen = np.flatnonzero(np.isin(plan.fold[r], out))
+        rows, starts = _rows(offsets, unseen)
+        v, w = _whole(networks, s, cells, rows, starts)
+        if len(out) == 1:
+            evidence[r, rows], weight[r, rows] = v, w
+        else:
+            scores = np.add.reduceat(w * v, starts)
+            for f, g in (out, out[::-1]):
+                there = plan.fold[r][unseen] == g
+                inner[r, f, unseen[there]] = scores[there]
+        share((s + 1) / len(jobs))
+    return Member(weight, evidence, inner)
+
+
+def _rows(offsets: np.ndarray, patients: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of some patients, one after another, and where each begins among them."""
+    count = np.diff(offsets)[patients]
+    starts = np.cumsum(count) - count
+    return np.arange(count.sum()) + np.repeat(offsets[patients] - starts, count), starts
+
+
+def _whole(
+    networks: Networks, s: int, cells: torch.Tensor, rows: np.ndarray, starts: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Evidence and weight (float64) that model s gives each of `rows`; weights sum to 1 from each start to the next."""
+    parts = [networks(cells[part][None], slice(s, s + 1)) for part in torch.from_numpy(rows).split(ROWS)]
+    v = torch.cat([part[0][0] for part in parts]).double().numpy()
+    count = np.diff(starts, append=len(rows))
+    if not networks.attends:
+        return v, np.repeat(1 / count, count)
+    logit = torch.cat([part[1][0] for part in parts if part[1] is not None]).double().numpy()
+    e = np.exp(logit - np.repeat(np.maximum.reduceat(logit, starts), count))
+    return v, e / np.repeat(np.add.reduceat(e, starts), count)
+
+
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise MilError(f"'{value}' is not a choice.", f"--{name}", f"Choose one of: {', '.join(allowed)}.")
+
+
+def _at_least(name: str, value: int | None, least: int) -> None:
+    if value is not None and value < least:
+        raise MilError(f"{value} is too small.", f"--{name}", f"Give {least} or more.")

@@ -1,0 +1,208 @@
+"""How far a score can be believed: scores with intervals, the permutation null, plain baselines, and the verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from scipy.optimize import brentq
+from scipy.stats import rankdata
+
+from milcore.folds import Plan
+from milcore.neighbourhood import cross_fit
+from milcore.tasks import Binary
+
+__all__ = ["FEW", "auroc", "baseline", "null", "scores", "verdict"]
+
+FEW = 10  # patients in the smaller class below which nothing is claimed
+RESAMPLES = 1000
+Z95 = 1.959964
+NULL_COSTS = (1.0, 10.0, 100.0)
+
+
+def auroc(score: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Area under the ROC curve of scores (..., n) against y (n,) or (..., n) of 0 and 1; ties count half."""
+    positives = y.sum(-1)
+    ranks = (rankdata(score, axis=-1) * y).sum(-1)
+    return (ranks - positives * (positives + 1) / 2) / (positives * (y.shape[-1] - positives))
+
+
+def scores(score: np.ndarray, task: Binary, *, threshold: np.ndarray, seed: int) -> dict[str, dict[str, Any]]:
+    """Scores (R, B) of every patient out of fold -> name -> {value, low, high, spread}.
+
+    The value is that of the mean over repeats, with a 95 % interval over patients: for AUROC by Newcombe's method 5
+    (Stat Med 2006), which holds up in small samples and at 1, else by bootstrap. `spread` is the range over repeats: how
+    much retraining alone moves the value, not an interval.
+    """
+    known = task.labelled
+    y, each, cut = task.y[known], score[:, known], threshold[known]
+    mean = each.mean(0)
+    low, high = _auroc_interval(float(auroc(mean, y)), int(y.sum()), int((1 - y).sum()))
+    draws = np.random.default_rng([seed, 2]).multinomial(len(y), np.full(len(y), 1 / len(y)), RESAMPLES)
+    draws = draws[((draws @ y) > 0) & ((draws @ (1 - y)) > 0)]
+    plain = np.ones((1, len(y)))
+    out = {"auroc": _with_spread(float(auroc(mean, y)), (low, high), auroc(each, y[None]))}
+    for name, measure in MEASURES.items():
+        resampled = measure(mean, y, cut, draws)
+        interval = (float(np.quantile(resampled, 0.025)), float(np.quantile(resampled, 0.975)))
+        spread = np.array([measure(s, y, cut, plain)[0] for s in each])
+        out[name] = _with_spread(float(measure(mean, y, cut, plain)[0]), interval, spread)
+    return out
+
+
+def null(
+    kernels: np.ndarray,
+    plan: Plan,
+    task: Binary,
+    *,
+    permutations: int,
+    seed: int,
+    share: Callable[[float], None],
+) -> dict[str, Any]:
+    """Could this be chance? AUROC of a reduced chain on true and on permuted labels -> {p, permutations, chain, observed, auroc}.
+
+    The chain is one repeat of least-squares regression in the patients' kernels, scale and ridge chosen on inner
+    folds: linear in the labels, so all permutations are one product. Labels are permuted within folds, which keeps
+    the stratification every permutation needs; p is (1 + as good or better) / (1 + permutations).
+    """
+    fold, known = plan.fold[0], plan.labelled
+    draw = np.random.default_rng([seed, 3])
+    y = np.repeat(np.where(known, np.nan_to_num(task.y), 0)[:, None], permutations + 1, 1)
+    for f in range(plan.folds):
+        here = np.flatnonzero(known & (fold == f))
+        y[here, 1:] = draw.permuted(y[here, 1:], axis=0)
+    reached = auroc(_least_squares_chain(kernels, plan, y, share)[known].T, y[known].T)
+    as_good = int((reached[1:] >= reached[0] - 1e-12).sum())
+    return {
+        "p": (1 + as_good) / (1 + permutations),
+        "permutations": permutations,
+        "chain": "neighbourhood by least squares, one repeat",
+        "observed": float(reached[0]),
+        "auroc": [round(float(value), 4) for value in reached[1:]],
+    }
+
+
+def baseline(summary: np.ndarray, plan: Plan, task: Binary, *, seed: int) -> dict[str, dict[str, Any]]:
+    """AUROC under the same folds of a ridge logistic regression on one row of numbers a patient (B, any)."""
+    z = np.nan_to_num(summary - np.nanmean(summary, 0))
+    sd = z.std(0)
+    z = z[:, sd > 0] / sd[sd > 0]
+    if z.shape[1] == 0:
+        z = np.zeros((len(z), 1))
+    models, _ = cross_fit((z @ z.T)[None] / z.shape[1], plan, task, lambda share: None)
+    kernel = (z @ z.T)[None] / z.shape[1]
+    patients = np.arange(len(z))
+    score = np.stack([m.scores(kernel)[plan.fold[r], patients] for r, m in enumerate(models)])
+    return {"auroc": scores(score, task, threshold=np.zeros(len(z)), seed=seed)["auroc"]}
+
+
+def verdict(measured: dict[str, Any], chance: dict[str, Any] | None, task: Binary) -> dict[str, str]:
+    """{kind: signal | none | unclear, words}: what may be said of this cohort, in plain words."""
+    value = measured["auroc"]
+    counts = np.bincount(task.strata[task.labelled], minlength=2)
+    figures = f"AUROC {value['value']:.2f} ({value['low']:.2f} to {value['high']:.2f})"
+    if chance:
+        figures += f", p = {_p(chance['p'])} against permuted labels"
+    between = f"{task.classes[0]} from {task.classes[1]}"
+    beats_half = value["low"] > 0.5
+    beats_chance = chance is None or chance["p"] < 0.05
+    if counts.min() < FEW:
+        words = f"Exploratory: {counts.min()} patients in the smaller class cannot carry a claim ({figures})."
+        return {"kind": "unclear", "words": words}
+    if beats_half and beats_chance:
+        return {"kind": "signal", "words": f"The model tells {between} better than chance: {figures}."}
+    if beats_half or (chance is not None and beats_chance):
+        words = f"Unclear whether the cells tell {between}: the two tests disagree ({figures})."
+        return {"kind": "unclear", "words": words}
+    return {
+        "kind": "none",
+        "words": f"No signal found: the model does not tell {between} better than chance ({figures}).",
+    }
+
+
+def _p(value: float) -> str:
+    return f"{value:.1g}" if value < 0.1 else f"{value:.2f}"
+
+
+def _with_spread(value: float, interval: tuple[float, float], spread: np.ndarray) -> dict[str, Any]:
+    return {
+        "value": value,
+        "low": interval[0],
+        "high": interval[1],
+        "spread": [float(spread.min()), float(spread.max())],
+    }
+
+
+def _auroc_interval(value: float, positives: int, negatives: int) -> tuple[float, float]:
+    """Newcombe 2006, method 5: where the distance to the value is 1.96 standard errors at the bound itself."""
+    half = (positives + negatives) / 2 - 1
+
+    def excess(theta: float) -> float:
+        inner = 1 + half * (1 - theta) / (2 - theta) + half * theta / (1 + theta)
+        return abs(theta - value) - Z95 * np.sqrt(theta * (1 - theta) * inner / (positives * negatives))
+
+    tiny = 1e-12
+    low = 0.0 if value <= tiny else brentq(excess, tiny, value)
+    high = 1.0 if value >= 1 - tiny else brentq(excess, value, 1 - tiny)
+    return float(low), float(high)
+
+
+def _average_precision(score: np.ndarray, y: np.ndarray, cut: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    order = np.argsort(-score, kind="stable")
+    hits = weight[:, order] * y[order]
+    precision = np.cumsum(hits, 1) / np.maximum(np.cumsum(weight[:, order], 1), 1e-12)
+    return (hits * precision).sum(1) / hits.sum(1)
+
+
+def _brier(score: np.ndarray, y: np.ndarray, cut: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    return weight @ (Binary.link(score) - y) ** 2 / weight.sum(1)
+
+
+def _balanced_accuracy(score: np.ndarray, y: np.ndarray, cut: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    called = score > cut
+    found = (weight @ (called * y)) / (weight @ y)
+    cleared = (weight @ (~called * (1 - y))) / (weight @ (1 - y))
+    return (found + cleared) / 2
+
+
+# Each takes scores (n,), y (n,), thresholds (n,) and weights of patients (draws, n) and returns (draws,).
+MEASURES = {"average_precision": _average_precision, "brier": _brier, "balanced_accuracy": _balanced_accuracy}
+
+
+def _least_squares_chain(
+    kernels: np.ndarray, plan: Plan, y: np.ndarray, share: Callable[[float], None]
+) -> np.ndarray:
+    """(B, P) out-of-fold scores of label columns y (B, P), scale and ridge chosen per outer fold and column."""
+    fold, out = plan.fold[0], np.zeros(y.shape)
+    singles, pairs = plan.without(1), plan.without(2)
+    choices = len(kernels) * len(NULL_COSTS)
+    losses = np.zeros((plan.folds, choices, y.shape[1]))
+    for i, (f, g) in enumerate(pairs):
+        fitted = _least_squares(kernels, plan.training(0, (f, g)), y)
+        for outer, held in ((f, g), (g, f)):
+            there = plan.labelled & (fold == held)
+            losses[outer] += ((fitted[:, there] - y[there]) ** 2).sum(1)
+        share((i + 1) / (len(pairs) + len(singles)))
+    for (f,) in singles:
+        best = losses[f].argmin(0)
+        there = fold == f
+        fitted = _least_squares(kernels, plan.training(0, (f,)), y)[:, there]
+        out[there] = np.take_along_axis(fitted, best[None, None, :], 0)[0]
+        share((len(pairs) + f + 1) / (len(pairs) + len(singles)))
+    return out
+
+
+def _least_squares(kernels: np.ndarray, train: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """(choices, B, P) scores of everyone by kernel ridge regression of y (B, P) on the training patients."""
+    rows = np.flatnonzero(train)
+    mean = y[rows].mean(0)
+    out = []
+    for kernel in kernels:
+        towards = kernel[:, rows].mean(1)
+        centred = kernel[:, rows] - towards[:, None] - towards[rows] + towards[rows].mean()
+        values, vectors = np.linalg.eigh(centred[rows])
+        unit = max(values.mean(), 1e-12)
+        projected, targets = centred @ vectors, vectors.T @ (y[rows] - mean)
+        out += [projected @ (targets / (values + unit / cost)[:, None]) + mean for cost in NULL_COSTS]
+    return np.stack(out)
