@@ -1,0 +1,424 @@
+"""The command `milscope`: a thin skin over the readers, the analysis and the report. Heavy imports come late.
+
+A problem the user can mend ends as three lines on stderr (problem, where, fix) and exit code 2; `check`
+answers with 1, because there a problem is a finding. Ctrl-C ends with 130 and leaves nothing half-written.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from milcore.errors import Cancelled, MilError
+from milcore.progress import Event, Progress
+
+if TYPE_CHECKING:
+    from milcore.analysis import Analysis
+    from milcore.cohort import Cohort
+    from milcore.columns import Columns
+
+__all__ = ["cli", "main"]
+
+PORT = 8501
+HERE_ONLY = ("127.0.0.1", "localhost", "::1")
+
+
+def main() -> NoReturn:
+    """Runs the command line and exits: 0 done, 1 `check` found a problem, 2 a problem to mend, 130
+    stopped."""
+    try:
+        cli.main(standalone_mode=False)
+    except MilError as error:
+        _complain(error.problem, error.where, error.fix)
+        sys.exit(2)
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx else "milscope"
+        _complain(error.format_message(), command, f"`{command} --help` lists what it takes.")
+        sys.exit(2)
+    except (KeyboardInterrupt, click.Abort, Cancelled):
+        click.echo("Stopped; nothing was written.", err=True)
+        sys.exit(130)
+    except click.exceptions.Exit as done:
+        sys.exit(done.exit_code)
+    sys.exit(0)
+
+
+def _complain(problem: str, where: str, fix: str) -> None:
+    for name, words in (("Problem", problem), ("Where", where), ("Fix", fix)):
+        click.echo(f"{name}: {' '.join(words.split()) or '-'}", err=True)
+
+
+class _ServeByDefault(click.Group):
+    """`milscope` and `milscope --port 9000` are `milscope serve …`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        own = {"--help", "--version"}
+        if not args or (args[0].startswith("-") and args[0] not in own):
+            args = ["serve", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(
+    cls=_ServeByDefault, context_settings={"help_option_names": ["--help"], "max_content_width": 110}
+)
+@click.version_option(package_name="milscope")
+def cli() -> None:
+    """Milscope: which cells drive this patient's prediction, and can I believe it?
+
+    Without a command, opens the dashboard. Research use only.
+    """
+
+
+@cli.command()
+@click.option(
+    "--workspace", type=click.Path(path_type=Path), help="Folder for cohorts and analyses [a user folder]."
+)
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    default=PORT,
+    show_default=True,
+    help="The next free one is taken.",
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--data", multiple=True, type=click.Path(path_type=Path), help="Folder whose tables the dashboard offers."
+)
+@click.option(
+    "--insecure-no-login", is_flag=True, help="Allow a --host that other computers reach: there is no login."
+)
+def serve(
+    *, workspace: Path | None, port: int, host: str, data: tuple[Path, ...], insecure_no_login: bool
+) -> None:
+    """Open the dashboard in the browser (no browser is started; the address is printed)."""
+    if host not in HERE_ONLY and not insecure_no_login:
+        problem = f"'{host}' may be reached by other computers, and Milscope has no login."
+        raise MilError(problem, "--host", "Leave --host out, or accept this with --insecure-no-login.")
+    for folder in data:
+        if not folder.is_dir():
+            problem = f"'{folder}' is not a folder."
+            raise MilError(problem, "--data", "Name a folder that exists.")
+    port = _free_port(host, port)
+    environment = dict(os.environ)
+    if workspace is not None:
+        environment["MILSCOPE_WORKSPACE"] = str(workspace.absolute())
+    if data:
+        environment["MILSCOPE_DATA"] = os.pathsep.join(str(folder.absolute()) for folder in data)
+    shown = f"[{host}]" if ":" in host else host
+    click.echo(f"Milscope: http://{shown}:{port}  (Ctrl-C ends it; research use only)")
+    sys.stdout.flush()
+    os.execve(
+        sys.executable, _streamlit(host, port), environment
+    )  # the same process: signals reach Streamlit
+
+
+def _streamlit(host: str, port: int) -> list[str]:
+    app = Path(__file__).with_name("app.py")
+    flags = {
+        "server.address": host,
+        "server.port": port,
+        "server.headless": "true",
+        "server.showEmailPrompt": "false",
+        "browser.gatherUsageStats": "false",
+    }
+    command = [sys.executable, "-m", "streamlit", "run", str(app)]
+    return command + [f"--{name}={value}" for name, value in flags.items()]
+
+
+def _free_port(host: str, wanted: int) -> int:
+    """The first port from `wanted` on that nobody listens on."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    for port in range(wanted, min(wanted + 100, 65536)):
+        with socket.socket(family, socket.SOCK_STREAM) as trial:
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                trial.bind((host, port))
+            except OSError:
+                continue
+            return port
+    problem = f"None of the ports {wanted} to {wanted + 99} of '{host}' can be used."
+    raise MilError(problem, "--host, --port", "Name an address of this computer and a free port.")
+
+
+def _names(ctx: click.Context, parameter: click.Parameter, value: Sequence[str]) -> tuple[str, ...]:
+    """'A,B' (also given several times) to names."""
+    return tuple(name.strip() for part in value for name in part.split(",") if name.strip())
+
+
+def _column_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that say what the columns of the cell table are: the same for `run` and `check`."""
+    options = [
+        click.argument("cells", nargs=-1, required=True, type=click.Path(path_type=Path)),
+        click.option("--patients", type=click.Path(path_type=Path), help="Table with one row per patient."),
+        click.option("--patient", help="Column that names the patient."),
+        click.option("--region", help="Column that names the region (core, image, field of view)."),
+        click.option("--cell", help="Column that names the cell."),
+        click.option("--x", help="Column of the x coordinate."),
+        click.option("--y", help="Column of the y coordinate."),
+        click.option(
+            "--features", multiple=True, callback=_names, metavar="A,B", help="Use exactly these features."
+        ),
+        click.option(
+            "--drop", multiple=True, callback=_names, metavar="A,B", help="Never use these as features."
+        ),
+        click.option(
+            "--known", help="Column with the truth per cell: kept beside the results, never a feature."
+        ),
+        click.option(
+            "--bag",
+            type=click.Choice(["patient", "region"]),
+            default="patient",
+            show_default=True,
+            help="What gets a label and a prediction.",
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@cli.command()
+@_column_options
+@click.option("--target", required=True, help="Column with the label to predict, of either table.")
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path), help="Folder to make; complete or absent."
+)
+@click.option(
+    "--task", type=click.Choice(["auto", "binary"]), default="auto", show_default=True, help="Kind of label."
+)
+@click.option(
+    "--classes", multiple=True, callback=_names, metavar="A,B", help="Keep only patients with these labels."
+)
+@click.option("--positive", help="Label that scores argue for [recognised by its word, else the rarer one].")
+@click.option(
+    "--transform", default="auto", show_default=True, help="Of features: auto, none, log1p, arcsinh:COFACTOR."
+)
+@click.option(
+    "--pooling",
+    type=click.Choice(["auto", "attention", "mean", "neighbourhood"]),
+    default="auto",
+    show_default=True,
+    help="How cells make a patient's score; auto stacks neighbourhood and attention.",
+)
+@click.option(
+    "--effort",
+    type=click.Choice(["quick", "standard", "thorough"]),
+    default="standard",
+    show_default=True,
+    help="2, 4 or 10 repeats of the cross-validation.",
+)
+@click.option("--repeats", type=int, help="Repeats of the cross-validation, instead of --effort.")
+@click.option("--permutations", type=int, help="Label permutations of the null [1000].")
+@click.option("--seed", type=int, default=0, show_default=True, help="Same inputs and seed, same numbers.")
+def run(*, cells: tuple[Path, ...], patients: Path | None, target: str, out: Path, **given: Any) -> None:
+    """Train on CELLS (one or more tables), explain every cell, and write the analysis to a folder."""
+    _check_free(out)
+    columns = _columns(given, labels=(target,))
+    started = time.perf_counter()
+    from milcore.training import Settings
+
+    settings = Settings(target=target, **given)  # refused before any file is read
+    with _telling() as progress:
+        analysis = _analysed(cells, patients, columns, settings, progress)
+        with progress.stage("saving"):
+            analysis.save(out, also=_report_into(analysis))
+    _conclude(analysis, out, time.perf_counter() - started)
+
+
+def _check_free(out: Path) -> None:
+    """MilError before the long work if the folder cannot be made at the end."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        problem = f"'{out}' exists already."
+        raise MilError(problem, "--out", "Name a new folder, or delete this one.")
+    nearest = next(folder for folder in [out, *out.absolute().parents] if folder.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        problem = f"Nothing can be written in '{nearest}'."
+        raise MilError(problem, "--out", "Name a folder you may write to.")
+
+
+def _columns(given: dict[str, Any], *, labels: tuple[str, ...] = ()) -> Columns:
+    """Takes the column options out of `given`."""
+    from milcore.columns import Columns
+
+    names = ("patient", "region", "cell", "x", "y", "features", "drop", "known", "bag")
+    return Columns(**{name: given.pop(name) for name in names}, labels=labels)
+
+
+def _analysed(
+    cells: Sequence[Path], patients: Path | None, columns: Columns, settings: Any, progress: Progress
+) -> Analysis:
+    from milcore.analysis import analyse
+    from milcore.readers import read_cohort
+
+    cohort = read_cohort(cells, patients=patients, columns=columns, progress=progress)
+    return analyse(cohort, settings, progress)
+
+
+def _report_into(analysis: Analysis) -> Callable[[Path], None]:
+    from dashboard.report import html
+
+    def write(folder: Path) -> None:
+        (folder / "report.html").write_text(html(analysis), encoding="utf-8")
+
+    return write
+
+
+def _conclude(analysis: Analysis, out: Path, seconds: float) -> None:
+    """The verdict, the scores, the warnings and the files."""
+    from dashboard import theme
+
+    facts = analysis.facts
+    click.echo(f"\n{facts['verdict']['words']}")
+    scores = [f"{theme.score_name(name)} {theme.interval(score)}" for name, score in facts["scores"].items()]
+    click.echo("; ".join(scores) + f"; out of fold, for '{facts['positive']}'")
+    for warning in facts.get("warnings", []):
+        click.echo(f"Note: {warning['words']}")
+    click.echo(f"\nWritten to {out} in {seconds:.0f} s:")
+    for path in sorted(out.iterdir()):
+        click.echo(f"  {path.name}{'/' if path.is_dir() else ''}")
+
+
+@cli.command()
+@_column_options
+def check(*, cells: tuple[Path, ...], patients: Path | None, **given: Any) -> None:
+    """Read CELLS and say what was recognised, without training. Exit code 1 if they cannot be used."""
+    from milcore.readers import read_cohort
+
+    columns = _columns(given)
+    try:
+        with _telling() as progress:
+            cohort = read_cohort(cells, patients=patients, columns=columns, progress=progress)
+    except MilError as error:
+        _complain(error.problem, error.where, error.fix)
+        raise click.exceptions.Exit(1) from None
+    _describe(cohort)
+
+
+def _describe(cohort: Cohort) -> None:
+    people = cohort.patients["patient"].nunique()
+    regions = cohort.cells["region"].nunique()
+    parts = [f"{people:,} patients", f"{cohort.N:,} cells", f"{cohort.F} features"]
+    if regions:
+        parts.insert(1, f"{regions:,} regions")
+    click.echo(f"{', '.join(parts)} ({cohort.source.get('format', 'table')}).\n")
+    columns = cohort.source.get("columns", [])
+    wide = min(max((len(str(column["name"])) for column in columns), default=0), 40)
+    for column in columns:
+        click.echo(f"  {_plain(column['name']):<{wide}}  {column['role']:<10}  {_plain(column['why'])}")
+    labels = [name for name in cohort.patients.columns if name not in ("patient", "region")]
+    if labels:
+        click.echo(f"\nOf each patient: {', '.join(_plain(name) for name in labels)}.")
+    for note in cohort.notes:
+        click.echo(f"Note: {_plain(note.words)}")
+
+
+def _plain(text: object) -> str:
+    """Text of a table without what could steer a terminal."""
+    return "".join(letter if letter.isprintable() else "?" for letter in str(text))
+
+
+@cli.command()
+@click.argument("analysis", type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="File to write: FILE.html.")
+@click.option(
+    "--patient", "patients", multiple=True, help="A page for this patient (repeatable) [a telling few]."
+)
+def report(*, analysis: Path, out: Path, patients: tuple[str, ...]) -> None:
+    """Write the report of ANALYSIS, a folder made by `run`: one HTML file that needs nothing else."""
+    if out.suffix.lower() not in (".html", ".htm"):
+        problem = f"'{out.name}' is not an HTML file."
+        raise MilError(problem, "--out", "Name a file that ends in .html.")
+    if out.is_dir() or not out.absolute().parent.is_dir():
+        problem = f"'{out}' cannot be written."
+        raise MilError(problem, "--out", "Name a file in a folder that exists.")
+    from dashboard.report import html
+    from milcore.analysis import Analysis
+
+    text = html(Analysis.open(analysis), patients=list(patients) or None)
+    _write_whole(out, text)
+    click.echo(f"Written: {out}")
+
+
+def _write_whole(out: Path, text: str) -> None:
+    """The file appears complete or not at all."""
+    handle, name = tempfile.mkstemp(prefix=f".{out.name}-", dir=out.absolute().parent)
+    aside = Path(name)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        aside.chmod(0o644)
+        aside.replace(out)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
+def sample(*, folder: Path) -> None:
+    """Write the sample cohort (a cell table and a patient table) to DIR."""
+    import sample_data
+
+    cells, patients = sample_data.write(folder)
+    click.echo(f"Written: {cells}\n         {patients}")
+    click.echo(
+        f"Try: milscope run {cells} --patients {patients} --target response --out {folder / 'analysis'}"
+    )
+
+
+@dataclass
+class _Teller:
+    """Progress on stderr: a bar that is redrawn on a terminal, one line per finished stage elsewhere."""
+
+    terminal: bool
+    stage: str = ""
+    begun: float = 0.0
+    drawn: int = field(default=-1)
+
+    def tell(self, event: Event) -> None:
+        """Hears one event of a running step."""
+        if event.stage != self.stage:
+            self.end()
+            self.stage, self.begun, self.drawn = event.stage, time.perf_counter(), -1
+        if event.early and "auroc" in event.early:
+            self._line(
+                f"first look ({event.early.get('member', '')}): AUROC {event.early['auroc']:.2f}, out of fold"
+            )
+        done = int(event.share * 30)
+        if self.terminal and self.stage and done != self.drawn:
+            self.drawn = done
+            click.echo(f"\r{self.stage:<14} {'█' * done}{'░' * (30 - done)}", nl=False, err=True)
+
+    def end(self) -> None:
+        """Closes the current stage with its seconds."""
+        if self.stage:
+            self._line(f"{self.stage:<14} {time.perf_counter() - self.begun:.1f} s")
+        self.stage = ""
+
+    def _line(self, words: str) -> None:
+        click.echo(f"\r\033[K{words}" if self.terminal else words, err=True)
+
+
+@contextmanager
+def _telling() -> Iterator[Progress]:
+    """A Progress that is heard on stderr, and whose last line is ended whatever happens."""
+    teller = _Teller(terminal=sys.stderr.isatty())
+    try:
+        yield Progress(tell=teller.tell)
+        teller.end()
+    finally:
+        if teller.terminal and teller.stage:
+            click.echo("", err=True)
+
+
+if __name__ == "__main__":
+    main()
