@@ -79,7 +79,7 @@ def _teller(pipe: Connection, warming: threading.Thread) -> Callable[[Event], No
 
 def read(request: dict[str, Any], workspace: Workspace, progress: Progress) -> str:
     """Cell files, patients file and columns to a cohort in the workspace; returns its key."""
-    from milcore.readers import read_cohort
+    from milcore.readers import Columns, read_cohort
 
     asked = request["columns"].items()
     columns = Columns(**{key: tuple(value) if isinstance(value, list) else value for key, value in asked})
@@ -95,9 +95,8 @@ def read(request: dict[str, Any], workspace: Workspace, progress: Progress) -> s
 def analyse(request: dict[str, Any], workspace: Workspace, progress: Progress) -> str:
     """A cohort of the workspace and settings to an analysis in the workspace; returns its id."""
     from milcore.analysis import analyse as run
-    from milcore.training import Settings
-
     from milcore.cohort import Cohort
+    from milcore.training import Settings
 
     cohort = Cohort.open(workspace.cohort(request["cohort"]))
     analysis = run(cohort, Settings.from_json(request["settings"]), progress)

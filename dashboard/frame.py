@@ -1,0 +1,71 @@
+"""What surrounds every view: the six views with their ticks, and what is open."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+from dashboard import state, theme, widgets
+from dashboard.views import cells, cohort, patient, predictions, report, train
+
+if TYPE_CHECKING:
+    from streamlit.navigation.page import Page
+
+VIEWS = {
+    "cohort": ("Cohort", cohort.render),
+    "train": ("Train", train.render),
+    "predictions": ("Predictions", predictions.render),
+    "patient": ("Patient", patient.render),
+    "cells": ("Cells", cells.render),
+    "report": ("Report", report.render),
+}
+
+
+def navigation() -> Page:
+    """The views in the order of the work, each with a tick once it has something to show; the current one."""
+    now, home = state.session(), state.workspace()
+    has_cohort, has_analysis = home.has_cohort(now.cohort), home.has_analysis(now.analysis)
+    ready = {name: has_cohort if name == "cohort" else has_analysis for name in VIEWS}
+    pages = {
+        name: st.Page(render, title=title, url_path=name, default=name == "cohort")
+        for name, (title, render) in VIEWS.items()
+    }
+    state.set_pages(pages)
+    with st.sidebar:
+        st.html('<p class="mil-logo">Milscope</p>')
+        for name, page in pages.items():  # icons of the pages themselves would be fetched from a network
+            st.page_link(page, icon=f":material/{'check' if ready[name] else 'remove'}:", width="stretch")
+    return st.navigation(list(pages.values()), position="hidden")
+
+
+def top() -> None:
+    """Name of the cohort, chooser of the analysis, and what this program is for."""
+    widgets.look()
+    now = state.session()
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        name = (
+            theme.escape(theme.short(state.cohort_name(now.cohort), 70)) if now.cohort else "No cohort open"
+        )
+        st.html(f'<div class="mil-top"><b>{name}</b></div>', width="content")
+        known = state.analyses() if now.cohort else []
+        if known:
+            _chooser(known)
+        st.html('<span class="mil-ruo">Research use only</span>', width="content")
+
+
+def _chooser(known: list[tuple[str, dict[str, Any]]]) -> None:
+    words = {key: _words(key, facts) for key, facts in known}
+    st.selectbox(
+        "Analysis",
+        **state.bind("analysis", list(words)),
+        format_func=words.__getitem__,
+        label_visibility="collapsed",
+        width=380,
+    )
+
+
+def _words(key: str, facts: dict[str, Any]) -> str:
+    auroc = facts["scores"].get("auroc")
+    score = f", AUROC {auroc['value']:.2f}" if auroc else ""
+    return f"{theme.short(facts['settings']['target'], 30)}{score} ({key[6:8]}/{key[4:6]} {key[9:11]}:{key[11:13]})"

@@ -1,0 +1,120 @@
+"""A selection of cells: what a box or lasso encloses, and what that is in patients and scores. No screen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from dashboard import theme
+from dashboard.why import bags_of
+
+if TYPE_CHECKING:
+    from milcore.analysis import Analysis
+
+
+def enclosed(xy: np.ndarray, drawn: Mapping[str, Sequence[Mapping[str, Any]]]) -> np.ndarray:
+    """(n,) which points xy (n, 2) lie in any box or lasso of a Plotly selection; cells not drawn count too."""
+    inside = np.zeros(len(xy), bool)
+    for box in drawn.get("box", ()):
+        (left, right), (low, high) = sorted(box["x"]), sorted(box["y"])
+        inside |= (xy[:, 0] >= left) & (xy[:, 0] <= right) & (xy[:, 1] >= low) & (xy[:, 1] <= high)
+    for lasso in drawn.get("lasso", ()):
+        inside |= _in_polygon(xy, np.column_stack([lasso["x"], lasso["y"]]).astype(float))
+    return inside
+
+
+def _in_polygon(xy: np.ndarray, corners: np.ndarray) -> np.ndarray:
+    """Even-odd rule: a point is inside if a ray to the right crosses an odd number of edges."""
+    inside = np.zeros(len(xy), bool)
+    near = np.flatnonzero(((xy >= corners.min(axis=0)) & (xy <= corners.max(axis=0))).all(axis=1))
+    x, y = xy[near].T
+    odd = np.zeros(len(near), bool)
+    for (x1, y1), (x2, y2) in zip(corners, np.roll(corners, -1, axis=0), strict=True):
+        if y1 != y2:
+            odd ^= ((y1 > y) != (y2 > y)) & (x < (x2 - x1) * (y - y1) / (y2 - y1) + x1)
+    inside[near] = odd
+    return inside
+
+
+@dataclass(frozen=True)
+class Effect:
+    """Out-of-fold AUROC with and without some cells, over the `patients` that have a label and keep cells."""
+
+    auroc: float
+    auroc_without: float
+    patients: int
+    emptied: int
+
+
+def shares(analysis: Analysis, chosen: np.ndarray) -> pd.DataFrame:
+    """Share of every patient's cells that is chosen (N,): columns patient, label, share; rows as in predictions."""
+    bags = bags_of(analysis)
+    sizes = np.diff(analysis.cohort.offsets)[bags]
+    counts = np.bincount(analysis.cohort.owner[chosen], minlength=analysis.cohort.B)[bags]
+    frame = analysis.predictions[["patient", "label"]].copy()
+    return frame.assign(cells=counts, share=counts / sizes)
+
+
+def effect(analysis: Analysis, chosen: np.ndarray) -> Effect:
+    """What the cohort's AUROC would be if the chosen cells (N,) were not counted; nothing is trained again."""
+    changed = analysis.without(chosen)
+    before = analysis.predictions["score"].to_numpy(float)
+    after = before.copy()
+    bags = bags_of(analysis)
+    touched = np.intersect1d(bags, analysis.cohort.owner[chosen])
+    after[np.searchsorted(bags, touched)] = changed["score_without"].to_numpy(float)
+    label = analysis.predictions["label"].to_numpy()
+    able = (label != "") & np.isfinite(before) & np.isfinite(after)
+    truth = label[able] == analysis.facts["positive"]
+    emptied = int((~np.isfinite(after) & np.isfinite(before)).sum())
+    return Effect(auroc(truth, before[able]), auroc(truth, after[able]), int(able.sum()), emptied)
+
+
+def auroc(truth: np.ndarray, score: np.ndarray) -> float:
+    """Area under the ROC curve by ranks (ties count half); NaN unless both classes are there."""
+    many, few = int(truth.sum()), int((~truth).sum())
+    if not many or not few:
+        return float("nan")
+    ranks = pd.Series(score).rank().to_numpy()
+    return float((ranks[truth].sum() - many * (many + 1) / 2) / (many * few))
+
+
+def share_figure(analysis: Analysis, table: pd.DataFrame) -> go.Figure:
+    """Share of the selection in every patient, a box with its patients for each label."""
+    classes = list(analysis.facts["classes"])
+    hues, figure = theme.class_hues(classes), go.Figure()
+    for name in [*classes, ""]:
+        part = table[table["label"] == name]
+        if len(part):
+            words = [
+                f"{theme.escape(theme.short(p, 60))}<br>{theme.percent(s)}"
+                for p, s in part[["patient", "share"]].to_numpy()
+            ]
+            shown = theme.escape(theme.short(name)) or "no label"
+            dots = {
+                "boxpoints": "all",
+                "jitter": 0.5,
+                "pointpos": 0,
+                "marker": {"color": hues[name], "size": 7},
+            }
+            figure.add_box(
+                x=part["share"],
+                name=shown,
+                hovertext=words,
+                hoverinfo="text",
+                fillcolor="rgba(0,0,0,0)",
+                line={"width": 1.2},
+                **dots,
+            )
+    figure.update_xaxes(title="Share of the patient's cells", tickformat=".1~%", rangemode="tozero")
+    figure.update_layout(
+        showlegend=False,
+        height=110 + 60 * len(figure.data),
+        meta={"alt": "Share of the selected cells in every patient, by label."},
+    )
+    return theme.dress(figure)

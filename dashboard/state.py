@@ -1,0 +1,253 @@
+"""What one browser tab looks at, and what all tabs share; the only file to touch Streamlit's session state.
+
+A Session is the one truth of a tab. It is seeded from the URL, kept in step with it, and written by widgets
+through `bind`. Cohorts, analyses and jobs belong to the server and are opened here by their keys.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import streamlit as st
+
+from dashboard import workspace as places
+from dashboard.jobs import Job, Jobs
+
+if TYPE_CHECKING:
+    from milcore.analysis import Analysis
+    from milcore.cohort import Cohort
+
+IN_URL = ("cohort", "analysis", "patient", "region", "colour")
+URL_LENGTH = 200  # longer values were not written by this program
+SLOT = "milscope"
+
+
+@dataclass
+class Session:
+    """What one tab shows: which cohort, analysis, patient, colour, and half-filled forms."""
+
+    cohort: str = ""
+    analysis: str = ""
+    patient: str = ""
+    region: str = ""
+    colour: str = "importance"
+    attention: bool = False
+    order: str = "score"
+    without: str = ""
+    cells_of: str = ""
+    # the Cohort view
+    door: str = ""
+    file_cells: list[str] = field(default_factory=list)
+    file_patients: str = ""
+    bag: str = "patient"
+    # the Train view
+    target: str = ""
+    classes: list[str] = field(default_factory=list)
+    positive: str = ""
+    effort: str = "standard"
+    pooling: str = "auto"
+    transform: str = "auto"
+    seed: int = 0
+    # the Report view
+    paged: list[str] = field(default_factory=list)
+    pseudonyms: bool = False
+    # jobs this tab waits for, and failed ones it has put away
+    waiting: str = ""
+    dismissed: set[str] = field(default_factory=set)
+    epoch: int = 0  # of the cohort: widgets of the one before must not speak for this one
+    clicks: int = 0  # on charts: a new chart has no selection left over
+
+
+def session() -> Session:
+    """The Session of this tab; a new one starts from the URL."""
+    if SLOT not in st.session_state:
+        asked = {key: st.query_params.get(key, "")[:URL_LENGTH] for key in IN_URL}
+        st.session_state[SLOT] = _trusted(Session(**{key: value for key, value in asked.items() if value}))
+    found: Session = st.session_state[SLOT]
+    return found
+
+
+def bind(name: str, options: Sequence[Any] | None = None) -> dict[str, Any]:
+    """Arguments that tie a widget to a field of the Session, so that it survives reruns and page changes.
+
+    A value that is not among `options` becomes the first of them before the widget is drawn.
+    """
+    now = session()
+    value = getattr(now, name)
+    if options is not None:
+        if isinstance(value, list):
+            value = [each for each in value if each in options]
+        elif value not in options:
+            value = options[0]
+        setattr(now, name, value)
+    key = f"{SLOT}-{name}-{now.epoch}"
+    st.session_state[key] = value
+    bound: dict[str, Any] = {"key": key, "on_change": _take, "args": (name, key)}
+    return bound if options is None else {**bound, "options": options}
+
+
+def _take(name: str, key: str) -> None:
+    setattr(session(), name, st.session_state[key])
+
+
+def jump(**changes: Any) -> None:
+    """Changes fields of the Session; made for buttons' on_click."""
+    for name, value in changes.items():
+        setattr(session(), name, value)
+
+
+def open_cohort(key: str) -> None:
+    """Looks at another cohort (""= none); everything that spoke of the old one starts afresh."""
+    now = session()
+    fresh = Session(cohort=key, dismissed=now.dismissed, epoch=now.epoch + 1)
+    for each in fields(Session):
+        setattr(now, each.name, getattr(fresh, each.name))
+    known = [key for key, _ in analyses()]
+    now.analysis = known[0] if known else ""
+
+
+def open_analysis(key: str) -> None:
+    """Looks at another analysis of the same cohort."""
+    now = session()
+    now.analysis, now.waiting = key, ""
+    now.colour, now.without = "importance", ""
+
+
+def write_url() -> None:
+    """Brings the URL up to the Session, so that a link or a reload shows the same view."""
+    now = session()
+    plain = Session()
+    shown = {key: getattr(now, key) for key in IN_URL if getattr(now, key) not in ("", getattr(plain, key))}
+    if st.query_params.to_dict() != shown:
+        st.query_params.from_dict(shown)
+
+
+def set_pages(pages: Mapping[str, Any]) -> None:
+    """Tells which pages there are, by the name of their view."""
+    st.session_state[f"{SLOT}-pages"] = pages
+
+
+def go(view: str) -> NoReturn:
+    """Leaves for another view."""
+    write_url()
+    st.switch_page(st.session_state[f"{SLOT}-pages"][view])
+
+
+def link(view: str, label: str) -> None:
+    """A link to another view."""
+    st.page_link(st.session_state[f"{SLOT}-pages"][view], label=label)
+
+
+def arrive() -> None:
+    """Opens what a job of this tab has made since the last run."""
+    now = session()
+    job = jobs().get(now.waiting)
+    if job is None or not job.over:
+        return
+    now.waiting = ""
+    if job.state == "done" and job.kind == "read":
+        open_cohort(job.result)
+    elif job.state == "done" and job.request.get("cohort") == now.cohort:
+        open_analysis(job.result)
+
+
+def workspace() -> places.Workspace:
+    """Where the server keeps its work."""
+    return places.Workspace(Path(os.environ.get("MILSCOPE_WORKSPACE") or places.default()))
+
+
+def data_folders() -> list[Path]:
+    """The folders whose tables may be opened without an upload."""
+    given = os.environ.get("MILSCOPE_DATA", "").split(os.pathsep)
+    return [Path(folder) for folder in given if folder and Path(folder).is_dir()]
+
+
+def jobs() -> Jobs:
+    """The one queue of this server."""
+    return _jobs(str(workspace().root))
+
+
+@st.cache_resource(max_entries=1, show_spinner=False)
+def _jobs(root: str) -> Jobs:
+    threading.Thread(target=_import_science, daemon=True).start()
+    return Jobs(places.Workspace(Path(root)))
+
+
+def _import_science() -> None:
+    """Opening the first analysis must not wait seconds for imports."""
+    import milcore.analysis  # noqa: F401
+
+
+def cohort() -> Cohort | None:
+    """The cohort of this tab, None when none is open. MilError when it is damaged."""
+    key = session().cohort
+    return _cohort(str(workspace().root), key) if workspace().has_cohort(key) else None
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _cohort(root: str, key: str) -> Cohort:
+    from milcore.cohort import Cohort
+
+    return Cohort.open(places.Workspace(Path(root)).cohort(key))
+
+
+def analysis() -> Analysis | None:
+    """The analysis of this tab, None when there is none yet. MilError when it is damaged."""
+    key = session().analysis
+    return _analysis(str(workspace().root), key) if workspace().has_analysis(key) else None
+
+
+@st.cache_resource(max_entries=6, show_spinner="Opening the analysis")
+def _analysis(root: str, key: str) -> Analysis:
+    from milcore.analysis import Analysis
+
+    return Analysis.open(places.Workspace(Path(root)).analysis(key))
+
+
+def analyses() -> list[tuple[str, dict[str, Any]]]:
+    """(id, facts) of the analyses of this tab's cohort, the newest first."""
+    found = cohort()
+    return workspace().analyses(found.fingerprint) if found is not None else []
+
+
+def newest_job(kind: str, **asked: str) -> Job | None:
+    """The newest job of a kind whose request holds these values, unless this tab has put it away."""
+    for job in jobs().every():
+        if job.kind == kind and all(job.request.get(key) == value for key, value in asked.items()):
+            return None if job.id in session().dismissed else job
+    return None
+
+
+def dismiss(key: str) -> None:
+    """Puts a job's message away."""
+    session().dismissed.add(key)
+
+
+def cohort_name(key: str) -> str:
+    """What the user called a cohort when it was read, else its files."""
+    if (job := jobs().maker("read", key)) is not None and job.request.get("name"):
+        return str(job.request["name"])
+    facts = places.read_json(workspace().cohort(key) / "cohort.json") or {}
+    return ", ".join(facts.get("source", {}).get("files", [])) or key
+
+
+def dark() -> bool:
+    """Whether the browser shows the dark theme."""
+    return bool(st.context.theme.type == "dark")
+
+
+def _trusted(asked: Session) -> Session:
+    """What of a URL names things that exist; an analysis brings its cohort, a cohort its newest analysis."""
+    home = workspace()
+    if not home.has_cohort(asked.cohort):
+        return Session()
+    fingerprint = (places.read_json(home.cohort(asked.cohort) / "cohort.json") or {}).get("fingerprint", "")
+    known = [key for key, _ in home.analyses(fingerprint)]
+    if asked.analysis in known:
+        return asked
+    return replace(asked, analysis=known[0] if known else "", patient="", region="", colour="importance")

@@ -1,0 +1,140 @@
+"""The Cells view: all cells on the map beside one region of tissue; select some and ask what they are worth."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from dashboard import figures, selection, state, theme, why, widgets
+from dashboard.colouring import spoken
+
+if TYPE_CHECKING:
+    from milcore.analysis import Analysis
+
+DRAWN = 20_000
+HEIGHT = 560
+
+
+@widgets.caught
+@widgets.with_analysis
+def render(analysis: Analysis) -> None:
+    """Draws the view of a finished analysis."""
+    _finding(analysis)
+    colour, patient, region = _controls(analysis)
+    left, right = st.columns(2, gap="medium")
+    with left:
+        st.subheader("All cells, by likeness", anchor=False)
+        chosen = _umap(analysis, colour)
+    with right:
+        st.subheader("One region of tissue", anchor=False)
+        lit = chosen if chosen is not None and chosen.any() else None
+        drawn = figures.tissue(analysis, patient, region=region, colour=colour, highlight=lit)
+        widgets.chart(drawn.update_layout(height=HEIGHT), "tissue")
+    if chosen is None:
+        widgets.quiet(
+            "Draw a box or a lasso on the left map to ask about some cells. Double-click clears it."
+        )
+    elif not chosen.any():
+        widgets.say("There is no cell in this selection.")
+    else:
+        _selected(analysis, chosen)
+
+
+def _finding(analysis: Analysis) -> None:
+    importance = analysis.cells["importance"].to_numpy()
+    known = importance[np.isfinite(importance)]
+    half = _half(np.abs(known))
+    words = f"Half of all evidence lies in {theme.percent(half)} of the {len(known):,} cells."
+    widgets.finding(words)
+    positive = theme.short(analysis.facts["positive"], 30)
+    widgets.quiet(f"Orange cells argue for {positive}, blue ones against it; one scale for the whole cohort.")
+
+
+def _half(size: np.ndarray) -> float:
+    """The smallest share of cells that carries half of the sum."""
+    if not len(size) or not size.sum():
+        return float("nan")
+    carried = np.cumsum(np.sort(size)[::-1])
+    return float((np.searchsorted(carried, carried[-1] / 2) + 1) / len(size))
+
+
+def _controls(analysis: Analysis) -> tuple[str, str, str | None]:
+    names = why.ordered(analysis, "score")
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        options = figures.colours(analysis)
+        colour = st.selectbox("Colour by", **state.bind("colour", options), format_func=spoken, width=260)
+        patient = st.selectbox("Tissue of", **state.bind("patient", names), width=220)
+        regions, region = why.regions_of(analysis.cohort, patient), None
+        if regions:
+            region = st.selectbox("Region", **state.bind("region", regions), width=180)
+        st.checkbox("Fade cells the model does not look at", **state.bind("attention"))
+    return colour, patient, region
+
+
+def _umap(analysis: Analysis, colour: str) -> np.ndarray | None:
+    """The map; returns which cells (N,) a drawn box or lasso encloses, None where nothing is drawn."""
+    figure = figures.umap(
+        analysis, colour=colour, opacity_by_attention=state.session().attention, limit=DRAWN
+    )
+    figure.update_layout(height=HEIGHT, dragmode="lasso")
+    key = f"umap-{state.session().analysis}"
+    event = widgets.chart(figure, key, on_select="rerun", selection_mode=("box", "lasso"))
+    drawn = {kind: event["selection"].get(kind, []) for kind in ("box", "lasso")}
+    if not any(drawn.values()):
+        return None
+    return selection.enclosed(analysis.cells[["umap_1", "umap_2"]].to_numpy(), drawn)
+
+
+# ---------------------------------------------------------------- the selection
+
+
+def _selected(analysis: Analysis, chosen: np.ndarray) -> None:
+    count = int(chosen.sum())
+    table = selection.shares(analysis, chosen)
+    owners = int((table["cells"] > 0).sum())
+    st.subheader("The selected cells", anchor=False)
+    pairs = [
+        (f"{count:,}", f"cells ({theme.percent(count / len(chosen))})"),
+        (f"{owners:,}", f"of {len(table):,} patients"),
+    ]
+    widgets.facts(pairs)
+    left, right = st.columns(2, gap="large")
+    with left:
+        widgets.say("How much of each patient they are")
+        widgets.chart(selection.share_figure(analysis, table), "shares")
+        widgets.quiet("Chosen with the outcome in view, so no p value is given.")
+    with right:
+        _what_if(analysis, chosen)
+        _types(analysis, chosen)
+
+
+def _what_if(analysis: Analysis, chosen: np.ndarray) -> None:
+    found = selection.effect(analysis, chosen)
+    widgets.say("If these cells did not count")
+    widgets.facts([(f"{found.auroc:.2f} to {found.auroc_without:.2f}", "AUROC, out of fold")])
+    if found.emptied:
+        widgets.say(
+            f"{widgets.plural(found.emptied, 'patient')} would have no cells left and are not in this figure."
+        )
+    widgets.quiet("Nothing is trained again; model, features and neighbours are unchanged.")
+
+
+def _types(analysis: Analysis, chosen: np.ndarray) -> None:
+    """What the selection is made of, where cell types are known."""
+    if "cell_type" not in analysis.cohort.cells:
+        return
+    inside = analysis.cohort.cells["cell_type"][chosen].value_counts()
+    whole = analysis.cohort.cells["cell_type"].value_counts()
+    rows = [
+        {
+            "Cell type": str(name),
+            "Cells": f"{count:,}",
+            "Of the selection": theme.percent(count / chosen.sum()),
+            "Of all such cells": theme.percent(count / whole[name]),
+        }
+        for name, count in inside[inside > 0].head(8).items()
+    ]
+    st.dataframe(pd.DataFrame(rows), hide_index=True, alt="Cell types in the selection")

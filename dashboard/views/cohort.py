@@ -1,0 +1,280 @@
+"""The Cohort view: bring tables in, see what was recognised, mend it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import streamlit as st
+
+from dashboard import figures, state, theme, widgets
+from dashboard.jobs import Job
+from dashboard.targets import targets
+from dashboard.workspace import TABLES, tables_in
+
+if TYPE_CHECKING:
+    from milcore.cohort import Cohort
+
+STAGES = ("reading", "checking")
+ROLES = ("patient", "region", "cell", "x", "y", "cell_type", "feature", "label", "known", "kept", "left out")
+ONCE = ("patient", "region", "cell", "x", "y", "cell_type", "known")
+GRAVE = ("missing", "unmatched", "duplicate", "infinite", "one_cell", "unlabelled", "mixed")
+
+
+@widgets.caught
+def render() -> None:
+    """Draws the view in the state it is in."""
+    job = state.newest_job("read")
+    if job is not None and not job.over:
+        _working(job)
+        return
+    if job is not None and job.state == "failed":
+        _failed(job)
+    cohort = state.cohort()
+    if cohort is None:
+        _nothing_yet()
+    else:
+        _loaded(cohort)
+
+
+def ask(
+    cells: Sequence[Path], patients: Path | None, *, name: str, columns: dict[str, Any] | None = None
+) -> None:
+    """Queues the reading of tables; the tab opens the cohort when it is there."""
+    from milcore.readers import Columns
+
+    request = {
+        "cells": [str(file) for file in cells],
+        "patients": str(patients) if patients else "",
+        "columns": asdict(Columns(**(columns or {}))),
+        "name": name,
+    }
+    state.jump(waiting=state.jobs().submit("read", request), door="")
+
+
+def _sample() -> None:
+    import sample_data
+
+    cells, patients = sample_data.files()
+    ask([cells], patients, name="Sample cohort")
+
+
+# ---------------------------------------------------------------- the four states
+
+
+def _nothing_yet() -> None:
+    widgets.finding("Bring in a cohort: a table of single cells and what is known of each patient.")
+    widgets.quiet(
+        "Nothing leaves this machine. A row is a cell, one column names its patient, the others are features."
+    )
+    _doors()
+    _earlier()
+
+
+def _working(job: Job) -> None:
+    state.jump(waiting=job.id)
+    widgets.finding("Reading the tables.")
+    _follow(job.id)
+
+
+@st.fragment(run_every=0.5)
+def _follow(key: str) -> None:
+    job = state.jobs().get(key)
+    if job is None or job.over:
+        st.rerun()
+    else:
+        widgets.progress(job, STAGES)
+        st.button("Cancel", on_click=state.jobs().cancel, args=(key,))
+
+
+def _failed(job: Job) -> None:
+    def again() -> None:
+        state.jump(waiting=state.jobs().submit("read", job.request))
+
+    widgets.finding("The tables could not be read.")
+    widgets.failed(job, kept="The files are kept; nothing needs to be uploaded again.", again=again)
+
+
+def _loaded(cohort: Cohort) -> None:
+    grave = [note for note in cohort.notes if note.kind.startswith(GRAVE)]
+    ready = f"{widgets.plural(cohort.B, cohort.bag)} with {cohort.N:,} cells are ready to train on."
+    widgets.finding(f"{ready} {widgets.plural(len(grave), 'thing')} to know first." if grave else ready)
+    _facts(cohort)
+    if st.button("Choose a target and train", type="primary"):
+        state.go("train")
+    _checks(cohort)
+    _charts(cohort)
+    _columns(cohort)
+    with st.expander("Open another cohort"):
+        _doors()
+        _earlier()
+
+
+# ---------------------------------------------------------------- ways in
+
+
+def _doors() -> None:
+    folders = state.data_folders()
+    first, second, *third = st.columns(3 if folders else 2, gap="medium", border=True)
+    with first:
+        st.subheader("Try the sample cohort", anchor=False)
+        widgets.say(
+            "A made-up tissue study of 48 patients with known driver cells. It shows every view in a minute "
+            "and needs no data of yours."
+        )
+        st.button("Try the sample cohort", type="primary", on_click=_sample, key="sample")
+    with second:
+        _upload()
+    if third:
+        with third[0]:
+            _from_here(folders)
+
+
+def _upload() -> None:
+    st.subheader("Upload tables", anchor=False)
+    kinds = sorted({ending.rsplit(".", 1)[-1] for ending in TABLES})
+    cells = st.file_uploader(
+        "Cells: CSV, TSV, Parquet or h5ad", type=kinds, accept_multiple_files=True, key="up-cells"
+    )
+    patients = st.file_uploader(
+        "Patients: CSV or TSV (optional)", type=["csv", "tsv", "txt", "gz"], key="up-patients"
+    )
+    if st.button("Read the upload", disabled=not cells):
+        home = state.workspace()
+        kept = [home.keep_upload(file.name, file) for file in cells]
+        about = home.keep_upload(patients.name, patients) if patients else None
+        ask(kept, about, name=widgets.listed([file.name for file in cells]))
+        st.rerun()
+
+
+def _from_here(folders: list[Path]) -> None:
+    st.subheader("Open from this computer", anchor=False)
+    found = {_short(path, folders): path for path in tables_in(folders)}
+    if not found:
+        widgets.say("There is no table in the data folders.")
+        return
+    cells = st.multiselect(
+        "Cell tables", **state.bind("file_cells", list(found)), placeholder="Choose one or more"
+    )
+    about = ["", *found]
+    patients = st.selectbox("Patients (optional)", **state.bind("file_patients", about), format_func=_or_none)
+    if st.button("Read these files", disabled=not cells):
+        ask([found[name] for name in cells], found.get(patients), name=widgets.listed(cells))
+        st.rerun()
+
+
+def _short(path: Path, folders: list[Path]) -> str:
+    folder = next(folder for folder in folders if path.is_relative_to(folder))
+    return str(path.relative_to(folder.parent))
+
+
+def _or_none(name: str) -> str:
+    return name or "none"
+
+
+def _earlier() -> None:
+    """Cohorts of the workspace, one button each."""
+    known = [(key, facts) for key, facts in state.workspace().cohorts() if key != state.session().cohort]
+    if not known:
+        return
+    st.subheader("Open again", anchor=False)
+    for key, facts in known[:12]:
+        counts = facts.get("counts", {})
+        size = ", ".join(f"{value:,} {name}" for name, value in counts.items() if isinstance(value, int))
+        label = widgets.markdown(theme.short(state.cohort_name(key), 60)) + (f" ({size})" if size else "")
+        st.button(label, key=f"open-{key}", on_click=state.open_cohort, args=(key,))
+
+
+# ---------------------------------------------------------------- what was read
+
+
+def _facts(cohort: Cohort) -> None:
+    regions = int(cohort.cells.groupby(cohort.owner, observed=True)["region"].nunique().sum())
+    pairs = [
+        (f"{cohort.groups.max() + 1:,}", "patients"),
+        (f"{cohort.N:,}", "cells"),
+        (f"{cohort.F:,}", "features"),
+    ]
+    if regions:
+        pairs.insert(1, (f"{regions:,}", "regions"))
+    if form := cohort.source.get("format"):
+        pairs.append((str(form), "recognised"))
+    widgets.facts(pairs)
+
+
+def _checks(cohort: Cohort) -> None:
+    """What the reader must know, the grave first."""
+    notes = sorted(cohort.notes, key=lambda note: not note.kind.startswith(GRAVE))
+    if not notes:
+        widgets.quiet("All checks passed.")
+    for note in notes[:3]:
+        widgets.card("warn" if note.kind.startswith(GRAVE) else "note", note.words)
+    if notes[3:]:
+        with st.expander(f"{len(notes) - 3} more"):
+            for note in notes[3:]:
+                widgets.card("note", note.words)
+
+
+def _charts(cohort: Cohort) -> None:
+    found = [each.name for each in targets(cohort)]
+    label = None
+    if found:
+        label = st.selectbox("Colour patients by", **state.bind("target", found), width=280)
+    left, right = st.columns([3, 2], gap="large")
+    with left:
+        st.subheader("Cells of each patient", anchor=False)
+        widgets.chart(figures.cells_per_patient(cohort, label), "cells-per-patient")
+    with right:
+        if label:
+            st.subheader("Patients with each label", anchor=False)
+            widgets.chart(figures.label_balance(cohort, label), "balance")
+    if cohort.cells[["x", "y"]].notna().to_numpy().any():
+        st.subheader("One region of tissue", anchor=False)
+        widgets.chart(figures.tissue_preview(cohort), "preview")
+
+
+def _columns(cohort: Cohort) -> None:
+    columns = cohort.source.get("columns", [])
+    made = state.jobs().maker("read", state.session().cohort)
+    with st.expander(f"Columns and their roles ({len(columns)})"):
+        widgets.quiet(
+            "What each column of the cell table is used as, and why. Change a role and read the tables again."
+        )
+        table = pd.DataFrame(columns, columns=["name", "role", "why"])
+        roles = {
+            "name": st.column_config.TextColumn("Column", disabled=True),
+            "role": st.column_config.SelectboxColumn("Role", options=ROLES, required=True),
+            "why": st.column_config.TextColumn("Why", disabled=True, width="large"),
+        }
+        key = f"roles-{state.session().cohort}"
+        edited = st.data_editor(table, column_config=roles, hide_index=True, key=key, disabled=made is None)
+        changed = not edited["role"].equals(table["role"])
+        if made is None:
+            widgets.quiet(
+                "The tables this cohort was read from are no longer known here, so roles cannot be changed."
+            )
+        elif st.button("Read again with these roles", disabled=not changed):
+            _reread(made, edited)
+
+
+def _reread(made: Job, edited: pd.DataFrame) -> None:
+    """Reads the same files with the roles of the edited table."""
+    named = {role: edited.loc[edited["role"] == role, "name"].tolist() for role in ROLES}
+    for role in ONCE:
+        if len(named[role]) > 1:
+            widgets.card("stop", f"{len(named[role])} columns have the role '{role}'; one is possible.")
+            return
+    columns: dict[str, Any] = {role: (named[role] or [None])[0] for role in ONCE}
+    columns |= {
+        "features": tuple(named["feature"]),
+        "drop": tuple(named["left out"]),
+        "labels": tuple(named["label"]),
+    }
+    columns["bag"] = made.request["columns"]["bag"]
+    files = [Path(file) for file in made.request["cells"]]
+    about = Path(made.request["patients"]) if made.request["patients"] else None
+    ask(files, about, name=str(made.request["name"]), columns=columns)
+    st.rerun()

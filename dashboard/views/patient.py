@@ -1,0 +1,148 @@
+"""The Patient view: why this patient is predicted so, in words, in numbers and in the tissue."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from dashboard import figures, state, theme, why, widgets
+from dashboard.colouring import spoken
+
+if TYPE_CHECKING:
+    from milcore.analysis import Analysis
+
+ORDERS = {"score": "Probability", "error": "Most wrong first", "name": "Name"}
+TOP = 50
+
+
+@widgets.caught
+@widgets.with_analysis
+def render(analysis: Analysis) -> None:
+    """Draws the view of one patient of a finished analysis."""
+    patient = _choose(analysis)
+    row = why.row_of(analysis, patient)
+    if not np.isfinite(row["score"]):
+        widgets.finding("This patient was left out of the analysis, so there is no prediction to explain.")
+        return
+    table = why.without_groups(analysis, patient)
+    widgets.finding(why.sentence(analysis, patient, table))
+    _header(analysis, row)
+    _drivers(analysis, patient, table)
+    _markers(analysis, patient)
+    _top_cells(analysis, patient)
+
+
+def _choose(analysis: Analysis) -> str:
+    """The patient shown: by menu, or with previous and next in the chosen order."""
+    now = state.session()
+    names = why.ordered(analysis, now.order)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        bound = state.bind("patient", names)
+        here = names.index(now.patient)
+        _step("Previous", names, here - 1)
+        st.selectbox("Patient", **bound, width=260)
+        _step("Next", names, here + 1)
+        st.selectbox(
+            "In the order of", **state.bind("order", list(ORDERS)), format_func=ORDERS.__getitem__, width=200
+        )
+        widgets.quiet(f"{here + 1} of {len(names)}")
+    return now.patient
+
+
+def _step(label: str, names: Sequence[str], to: int) -> None:
+    there = 0 <= to < len(names)
+    goal = {"patient": names[to] if there else "", "region": "", "without": ""}
+    st.button(label, disabled=not there, on_click=state.jump, kwargs=goal, shortcut=_KEYS[label])
+
+
+_KEYS = {"Previous": "Left", "Next": "Right"}
+
+
+def _header(analysis: Analysis, row: pd.Series) -> None:
+    facts = analysis.facts
+    left, right = st.columns([2, 3], gap="large")
+    with left:
+        widgets.facts([(theme.percent(row["prediction"]), f"predicted {theme.short(facts['positive'], 30)}")])
+        widgets.say(
+            f"Range over retrained models: {theme.percent(row['low'])} to {theme.percent(row['high'])}."
+        )
+        widgets.say(f"Label: {theme.short(row['label'], 60) or 'none'}. {why.decision(analysis, row)}")
+        widgets.quiet("Scored by models that never saw this patient. Research use only.")
+    with right:
+        widgets.chart(figures.strip(analysis, str(row["patient"])), "strip")
+
+
+# ---------------------------------------------------------------- which cells
+
+
+def _drivers(analysis: Analysis, patient: str, table: pd.DataFrame) -> None:
+    left, right = st.columns(2, gap="large")
+    with right:
+        chosen = _groups(analysis, patient, table)
+    with left:
+        _maps(analysis, patient, chosen)
+
+
+def _groups(analysis: Analysis, patient: str, table: pd.DataFrame) -> np.ndarray | None:
+    """The groups that make the score; returns the cells of the one chosen."""
+    st.subheader("What makes the score", anchor=False)
+    widgets.chart(figures.waterfall(analysis, patient), "waterfall")
+    shown = pd.DataFrame(
+        {
+            "group": table["group"],
+            "cells": [f"{n:,} ({theme.percent(s)})" for n, s in zip(table["cells"], table["share"], strict=True)],
+            "without_them": [
+                f"{theme.percent(a)} to {theme.percent(b)}"
+                for a, b in table[["prediction", "without"]].to_numpy()
+            ],
+        }
+    )
+    widgets.quiet("Choose a row to see these cells in the tissue.")
+    rows = widgets.table(shown, f"groups-{patient}", alt="Groups of cells and the prediction without them")
+    widgets.quiet(
+        "Without them: the prediction when these cells are not counted; model, features and neighbours are unchanged. "
+        "It is not the effect of a treatment."
+    )
+    return why.cells_of(analysis, patient, str(table["group"].iloc[rows[0]])) if rows else None
+
+
+def _maps(analysis: Analysis, patient: str, chosen: np.ndarray | None) -> None:
+    st.subheader("Where these cells lie", anchor=False)
+    regions = why.regions_of(analysis.cohort, patient)
+    options = figures.colours(analysis)
+    with st.container(horizontal=True):
+        region = None
+        if regions:
+            region = st.selectbox("Region", **state.bind("region", regions), width=170)
+        colour = st.selectbox("Colour by", **state.bind("colour", options), format_func=spoken, width=220)
+    drawn = figures.tissue(analysis, patient, region=region, colour=colour, highlight=chosen)
+    widgets.chart(drawn.update_layout(height=480), "tissue")
+    small = figures.umap(analysis, colour=colour, patient=patient, limit=8_000)
+    widgets.chart(small.update_layout(height=340), "small-umap")
+
+
+def _markers(analysis: Analysis, patient: str) -> None:
+    st.subheader("What these cells look like", anchor=False)
+    positive = theme.short(analysis.facts["positive"], 30)
+    widgets.quiet(f"The {TOP} strongest cells on each side, beside all other cells of the patient.")
+    left, right = st.columns(2, gap="large")
+    with left:
+        widgets.say(f"Cells that argue for {positive}")
+        widgets.chart(figures.markers(analysis, patient, for_positive=True, top=TOP), "markers-for")
+    with right:
+        widgets.say(f"Cells that argue against {positive}")
+        widgets.chart(figures.markers(analysis, patient, for_positive=False, top=TOP), "markers-against")
+
+
+def _top_cells(analysis: Analysis, patient: str) -> None:
+    with st.expander("The strongest cells, one by one"):
+        left, right = st.columns(2, gap="large")
+        for place, for_positive in ((left, True), (right, False)):
+            with place:
+                widgets.say("For" if for_positive else "Against")
+                table = why.top_cells(analysis, patient, for_positive=for_positive)
+                st.dataframe(table, hide_index=True, alt="The strongest cells")

@@ -1,0 +1,149 @@
+"""The Predictions view: who is predicted what, how good that is, and whether to believe it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import streamlit as st
+
+from dashboard import figures, state, theme, widgets
+
+if TYPE_CHECKING:
+    from milcore.analysis import Analysis
+
+SCORES = ("average_precision", "balanced_accuracy", "brier")  # the AUROC stands in the verdict
+
+
+@widgets.caught
+@widgets.with_analysis
+def render(analysis: Analysis) -> None:
+    """Draws the view of a finished analysis."""
+    facts = analysis.facts
+    widgets.finding(facts["verdict"]["words"])
+    _scores(facts)
+    left, right = st.columns([7, 4], gap="large")
+    with left:
+        st.subheader("Patients by predicted probability", anchor=False)
+        widgets.quiet(
+            "Click a patient to see why. Whiskers: range over retrained models, not a confidence interval."
+        )
+        _ranking(analysis)
+    with right:
+        st.subheader("How well the order fits", anchor=False)
+        widgets.quiet("Every patient scored by models that never saw it.")
+        widgets.chart(figures.roc(analysis).update_layout(height=400), "roc")
+    _needed(analysis)
+    _chance(analysis)
+    _members(facts)
+    _missed(analysis)
+    _warnings(facts)
+
+
+def _scores(facts: dict[str, Any]) -> None:
+    found = {name: facts["scores"][name] for name in SCORES if name in facts["scores"]}
+    pairs = [(theme.interval(score), theme.score_name(name)) for name, score in found.items()]
+    widgets.facts(pairs)
+    counts = " and ".join(f"{theme.short(c, 30)} {facts['counts'][c]}" for c in facts["classes"])
+    unlabelled = facts["counts"].get("unlabelled", 0)
+    extra = f", {unlabelled} without a label" if unlabelled else ""
+    widgets.quiet(
+        f"Out of fold, with 95 % intervals. Patients: {counts}{extra}. "
+        f"Positive class: {theme.short(facts['positive'], 40)}."
+    )
+
+
+def _ranking(analysis: Analysis) -> None:
+    now = state.session()
+    event = widgets.chart(
+        figures.ranking(analysis), f"ranking-{now.clicks}", on_select="rerun", selection_mode="points"
+    )
+    points = event["selection"]["points"]
+    if points:
+        _see(widgets.custom(points[0]))
+
+
+def _see(patient: str) -> None:
+    now = state.session()
+    state.jump(patient=patient, region="", without="", clicks=now.clicks + 1)
+    state.go("patient")
+
+
+# ---------------------------------------------------------------- folded: can I believe it?
+
+
+def _needed(analysis: Analysis) -> None:
+    facts = analysis.facts
+    plain = {
+        name: scores["auroc"] for name, scores in facts.get("baselines", {}).items() if "auroc" in scores
+    }
+    with st.expander("Is a model of single cells needed?"):
+        if plain:
+            name, best = max(plain.items(), key=lambda item: item[1]["value"])
+            mine = facts["scores"]["auroc"]["value"]
+            verdict = "does better than" if mine > best["value"] + 0.02 else "does no better than"
+            widgets.say(
+                f"Milscope {verdict} the best plain baseline, {name}: AUROC {mine:.2f} against "
+                f"{theme.interval(best)}, under the same folds."
+            )
+        widgets.chart(figures.baselines(analysis), "baselines")
+
+
+def _chance(analysis: Analysis) -> None:
+    null = analysis.facts.get("null")
+    with st.expander("Could this be chance?"):
+        if null is None:
+            widgets.say("Chance was not tested in this analysis.")
+            return
+        reached = sum(value >= null["observed"] for value in null["auroc"])
+        widgets.say(
+            f"With the labels shuffled among patients, {reached} of {null['permutations']} runs of the same steps "
+            f"({null['chain']}) reached the observed AUROC of {null['observed']:.2f}: {theme.p_value(null)}."
+        )
+        widgets.chart(figures.null(analysis), "null")
+
+
+def _members(facts: dict[str, Any]) -> None:
+    members = facts["pooling"]["members"]
+    with st.expander("Which models were combined"):
+        widgets.say(f"Rule: {facts['pooling']['rule']}. Weights were chosen on held-out training patients.")
+        rows = [
+            {
+                "Model": name,
+                "Weight": theme.two(member["weight"]),
+                "AUROC alone": theme.interval(member["scores"]["auroc"])
+                if "auroc" in member["scores"]
+                else "n/a",
+            }
+            for name, member in members.items()
+        ]
+        st.dataframe(pd.DataFrame(rows), hide_index=True, width="content", alt="Models and their weights")
+
+
+def _missed(analysis: Analysis) -> None:
+    """Labelled patients on the wrong side of the threshold, the most wrong first."""
+    facts = analysis.facts
+    frame = widgets.judged(analysis)
+    wrong = frame[frame["wrong"]].sort_values("error", ascending=False)
+    with st.expander(f"Who is missed ({len(wrong)})"):
+        if wrong.empty:
+            widgets.say("No labelled patient lies on the wrong side of the threshold.")
+            return
+        limit = theme.percent(facts["threshold"])
+        widgets.say(
+            f"On the wrong side of the threshold ({limit}), the most wrong first. Choose one to see why."
+        )
+        key = f"missed-{state.session().clicks}"
+        shown = wrong[["patient", "label", "probability", "range"]]
+        chosen = widgets.table(shown, key, alt="Patients on the wrong side of the threshold")
+        if chosen:
+            _see(str(wrong["patient"].iloc[chosen[0]]))
+
+
+def _warnings(facts: dict[str, Any]) -> None:
+    found = facts.get("warnings", [])
+    with st.expander(f"What to keep in mind ({len(found)})"):
+        if not found:
+            widgets.say("No warning was raised.")
+        for warning in found:
+            widgets.card("warn", warning["words"])

@@ -1,0 +1,264 @@
+"""The Train view: choose a target, see what so many patients can show, train, watch, cancel."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import streamlit as st
+
+from dashboard import figures, state, theme, widgets
+from dashboard.jobs import Job
+from dashboard.targets import Target, reach, targets
+
+if TYPE_CHECKING:
+    from milcore.cohort import Cohort
+
+STAGES = ("neighbours", "neighbourhood", "attention", "evidence", "validation", "umap", "saving")
+EFFORTS = {"quick": "Quick", "standard": "Standard", "thorough": "Thorough"}
+POOLINGS = {
+    "auto": "Neighbourhood and attention, combined",
+    "neighbourhood": "Neighbourhood alone",
+    "attention": "Attention alone",
+    "mean": "Mean alone",
+}
+TRANSFORMS = {
+    "auto": "Recognise",
+    "none": "None: values as they are",
+    "log1p": "log(1 + x): counts",
+    "arcsinh:5": "arcsinh(x / 5): mass cytometry",
+    "arcsinh:150": "arcsinh(x / 150): fluorescence",
+}
+
+
+@widgets.caught
+def render() -> None:
+    """Draws the view in the state it is in."""
+    cohort = state.cohort()
+    if cohort is None:
+        widgets.nothing("There is no cohort yet to train on.", "Bring in a cohort", "cohort")
+        return
+    job = state.newest_job("analyse", cohort=state.session().cohort)
+    if job is not None and not job.over:
+        _working(job)
+        return
+    if job is not None and job.state == "failed":
+        _failed(job)
+    else:
+        _done_or_ready(cohort)
+    _form(cohort)
+    _earlier()
+
+
+def _working(job: Job) -> None:
+    state.jump(waiting=job.id)
+    target = theme.short(job.request["settings"]["target"], 40)
+    widgets.finding(f"Training on “{target}”: the first ranking of patients appears within seconds.")
+    _follow(job.id)
+
+
+@st.fragment(run_every=1.0)
+def _follow(key: str) -> None:
+    job = state.jobs().get(key)
+    if job is None or job.over:
+        st.rerun()
+        return
+    widgets.progress(job, STAGES)
+    st.button("Cancel", on_click=state.jobs().cancel, args=(key,), disabled=job.cancelling)
+    with st.container(height=480, border=False):
+        if job.early is None:
+            widgets.quiet("No patient has been scored yet.")
+        else:
+            _early(job.early, job.request["settings"])
+
+
+def _early(early: dict[str, Any], settings: dict[str, Any]) -> None:
+    """The ranking so far, by the first member alone."""
+    labels = sorted({row["label"] for row in early["predictions"] if row["label"]})
+    positive = early.get("positive") or settings["positive"] or labels[-1]
+    member = f" by the {early['member']} model alone" if early.get("member") else ""
+    words = (
+        f"So far{member}, out of fold: AUROC {early['auroc']:.2f}."
+        if "auroc" in early
+        else f"So far{member}."
+    )
+    widgets.say(f"{words} The other models, the interval and the test against chance follow.")
+    widgets.chart(figures.early_ranking(early, classes=labels, positive=positive), "early")
+
+
+def _failed(job: Job) -> None:
+    def again() -> None:
+        state.jump(waiting=state.jobs().submit("analyse", job.request))
+
+    widgets.finding("Training did not finish.")
+    widgets.failed(job, kept="The cohort and earlier analyses are untouched.", again=again)
+
+
+def _done_or_ready(cohort: Cohort) -> None:
+    analysis = state.analysis()
+    if analysis is None:
+        widgets.finding(f"Choose what the cells of {widgets.plural(cohort.B, cohort.bag)} should predict.")
+        return
+    widgets.finding(analysis.facts["verdict"]["words"])
+    if st.button("See predictions", type="primary"):
+        state.go("predictions")
+
+
+# ---------------------------------------------------------------- the form
+
+
+def _form(cohort: Cohort) -> None:
+    found = targets(cohort)
+    if not found:
+        widgets.card(
+            "stop",
+            "No patient column can be a target: each has one label, too many, or under 3 patients in a class.",
+            "Read the tables again with a patients file that has an outcome, or give a label column its role.",
+        )
+        return
+    if state.analysis() is not None:
+        st.subheader("Train on another target", anchor=False)
+    by_name = {target.name: target for target in found}
+    left, right = st.columns([2, 3], gap="large")
+    with left:
+        name = st.selectbox("Target", **state.bind("target", list(by_name)), help="A column of the patients")
+        target = by_name[name]
+        classes = _classes(target)
+        positive = _positive(cohort, target, classes) if len(classes) == 2 else None
+        effort = st.segmented_control(
+            "Effort",
+            **state.bind("effort", list(EFFORTS)),
+            format_func=EFFORTS.__getitem__,
+            help="How often the cross-validation is repeated: 2, 4 or 10 times",
+        )
+    with right:
+        _means(target, classes, positive)
+    settings = _advanced()
+    settings |= {
+        "target": name,
+        "classes": _named(target, classes),
+        "positive": positive,
+        "effort": effort or "standard",
+    }
+    time = _estimate(settings["effort"])
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.button("Train", type="primary", disabled=positive is None, on_click=_start, args=(settings,))
+        widgets.quiet(time)
+
+
+def _classes(target: Target) -> list[str]:
+    """The two labels to tell apart, in the order of the alphabet."""
+    if len(target.counts) == 2:
+        return target.labels
+    chosen = st.multiselect(
+        f"{len(target.counts)} labels: choose two to tell apart",
+        **state.bind("classes", target.labels),
+        max_selections=2,
+        placeholder="Choose two labels",
+    )
+    return sorted(chosen)
+
+
+def _positive(cohort: Cohort, target: Target, classes: list[str]) -> str:
+    """The label that high scores argue for; the usual choice first."""
+    from milcore.tasks import as_text, binary
+
+    text = pd.Series(as_text(cohort.patients[target.name]))
+    usual = binary(text.where(text.isin(classes), ""), target=target.name).positive
+    options = [usual, *(label for label in classes if label != usual)]
+    return str(
+        st.selectbox("Positive class", **state.bind("positive", options), help="Orange cells argue for it")
+    )
+
+
+def _means(target: Target, classes: list[str], positive: str | None) -> None:
+    """What was recognised, and what this cohort can show."""
+    if positive is None:
+        widgets.say("Two labels are told apart at a time. Choose them on the left.")
+        return
+    first, second = (target.counts[label] for label in classes)
+    named = " and ".join(f"{theme.short(label, 30)} {target.counts[label]}" for label in classes)
+    words = [f"Two classes of patients: {named}."]
+    aside = sum(target.counts.values()) - first - second
+    if aside:
+        words.append(
+            f"{widgets.plural(aside, 'patient')} with another label stay out of training and are predicted."
+        )
+    if target.unlabelled:
+        words.append(
+            f"{widgets.plural(target.unlabelled, 'patient')} without a label are predicted, not trained on."
+        )
+    widgets.say(" ".join(words))
+    widgets.quiet(reach(first, second))
+    widgets.quiet("Every number shown for a patient will come from models that never saw this patient.")
+
+
+def _named(target: Target, classes: list[str]) -> list[str]:
+    return classes if len(target.counts) > 2 else []
+
+
+def _advanced() -> dict[str, Any]:
+    with st.expander("Advanced"):
+        left, middle, right = st.columns(3)
+        pooling = left.selectbox("Model", **state.bind("pooling", list(POOLINGS)), format_func=POOLINGS.__getitem__)
+        transform = middle.selectbox(
+            "Transform of features", **state.bind("transform", list(TRANSFORMS)), format_func=TRANSFORMS.__getitem__
+        )
+        seed = right.number_input("Seed", min_value=0, max_value=2**31 - 1, step=1, **state.bind("seed"))
+    return {"pooling": pooling, "transform": transform, "seed": int(seed)}
+
+
+def _start(settings: dict[str, Any]) -> None:
+    from milcore.training import Settings
+
+    full = Settings.from_json(settings).to_json()
+    key = state.jobs().submit("analyse", {"cohort": state.session().cohort, "settings": full})
+    state.jump(waiting=key)
+
+
+def _estimate(effort: str) -> str:
+    """The time of the newest analysis of this cohort, scaled to the repeats of `effort`."""
+    from milcore.training import EFFORTS as REPEATS
+
+    known = state.analyses()
+    if not known:
+        return "The first ranking appears within seconds; the whole takes a minute or a few."
+    facts = known[0][1]
+    part = {name: float(value) for name, value in facts.get("timings", {}).items()}
+    fixed = sum(part.get(name, 0.0) for name in ("neighbours", "umap", "saving"))
+    again = (sum(part.values()) - fixed) * REPEATS[effort] / max(int(facts.get("repeats", 1)), 1)
+    return f"About {widgets.clock(fixed + again)}, judging by the last analysis."
+
+
+# ---------------------------------------------------------------- earlier analyses
+
+
+def _earlier() -> None:
+    known = state.analyses()
+    if not known:
+        return
+    st.subheader("Analyses of this cohort", anchor=False)
+    rows = [
+        {
+            "Target": facts["settings"]["target"],
+            "AUROC": theme.interval(facts["scores"]["auroc"]) if "auroc" in facts["scores"] else "n/a",
+            "p": theme.p_value(facts["null"]) if "null" in facts else "not tested",
+            "Effort": EFFORTS.get(facts["settings"]["effort"], ""),
+            "Model": POOLINGS.get(facts["settings"]["pooling"], facts["settings"]["pooling"]),
+            "Made": f"{key[:4]}-{key[4:6]}-{key[6:8]} {key[9:11]}:{key[11:13]}",
+        }
+        for key, facts in known
+    ]
+    chosen = st.dataframe(
+        pd.DataFrame(rows),
+        hide_index=True,
+        on_select="rerun",
+        selection_mode="single-row",
+        key=f"analyses-{state.session().clicks}",
+        alt="Earlier analyses of this cohort",
+    )
+    picked = chosen["selection"]["rows"]
+    if picked:
+        state.jump(clicks=state.session().clicks + 1)
+        state.open_analysis(known[picked[0]][0])
+        state.go("predictions")

@@ -1,0 +1,133 @@
+"""Why one patient is predicted so: its groups of cells, what it would be without them, and the sentence. No screen."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from dashboard import theme
+from dashboard.drivers import groups
+
+if TYPE_CHECKING:
+    from milcore.analysis import Analysis
+    from milcore.cohort import Cohort
+
+MOVES = 0.01  # a smaller change of the probability is not worth a sentence
+
+
+def row_of(analysis: Analysis, patient: str) -> pd.Series:
+    """The patient's row of the predictions (its first region's where regions are predicted)."""
+    here = (analysis.predictions["patient"].astype(str) == patient).to_numpy()
+    return analysis.predictions.iloc[int(np.argmax(here))]
+
+
+def bags_of(analysis: Analysis) -> np.ndarray:
+    """The index b in the cohort of every row of the predictions; bags left out of the analysis have no row."""
+    cohort = analysis.cohort
+    keys = ["patient", "region"] if cohort.bag == "region" else ["patient"]
+    places = pd.Series(np.arange(cohort.B), index=pd.MultiIndex.from_frame(cohort.patients[keys].astype(str)))
+    return places.loc[pd.MultiIndex.from_frame(analysis.predictions[keys].astype(str))].to_numpy()
+
+
+def regions_of(cohort: Cohort, patient: str) -> list[str]:
+    """Names of the patient's regions, in the order of its cells."""
+    found = cohort.cells["region"].iloc[_rows(cohort, patient)].dropna().astype(str)
+    return list(dict.fromkeys(found))
+
+
+def ordered(analysis: Analysis, order: str) -> list[str]:
+    """Patients by `score` (highest first), `error` (most wrong first, then those without a label) or `name`."""
+    frame = analysis.predictions.drop_duplicates("patient").copy()
+    if order == "name":
+        return sorted(frame["patient"].astype(str))
+    truth = (frame["label"] == analysis.facts["positive"]).astype(float)
+    frame["error"] = (frame["prediction"] - truth).abs().where(frame["label"] != "")
+    frame = frame.sort_values("error" if order == "error" else "score", ascending=False, kind="stable")
+    return list(frame["patient"].astype(str))
+
+
+def cells_of(analysis: Analysis, patient: str, group: str) -> np.ndarray:
+    """Indices (cohort order) of the patient's cells of one group of `without_groups`."""
+    rows = _rows(analysis.cohort, patient)
+    return rows[_group_names(analysis, rows) == group]
+
+
+def without_groups(analysis: Analysis, patient: str) -> pd.DataFrame:
+    """The patient's groups, largest argument first: group, cells, share, contribution, prediction, without.
+
+    `without` is the prediction when the group is not counted; NaN where nothing would be left.
+    """
+    table = groups(analysis, patient)
+    table = table[table["group"] != "all others"].reset_index(drop=True)
+    changed = [analysis.without(cells_of(analysis, patient, name)) for name in table["group"]]
+    table["prediction"] = [float(each["prediction"].iloc[0]) for each in changed]
+    table["without"] = [float(each["prediction_without"].iloc[0]) for each in changed]
+    return table
+
+
+def sentence(analysis: Analysis, patient: str, table: pd.DataFrame) -> str:
+    """Why, in plain words made from the numbers alone."""
+    row, frame = row_of(analysis, patient), analysis.predictions
+    others = frame[(frame["patient"] != row["patient"]) & frame["score"].notna()]
+    below = int((others["score"] < row["score"]).sum())
+    positive = theme.short(analysis.facts["positive"], 30)
+    words = (
+        f"{theme.short(patient, 40)} is predicted {positive} with {theme.percent(row['prediction'])}, "
+        f"higher than {below} of the {len(others)} other patients."
+    )
+    return f"{words} {_strongest(table)}"
+
+
+def _strongest(table: pd.DataFrame) -> str:
+    move = (table["without"] - table["prediction"]).abs()
+    if not (move > MOVES).any():
+        return "No single group of cells decides it."
+    best = table.loc[move.idxmax()]
+    return (
+        f"What moves it most: {theme.short(best['group'], 40)} ({theme.percent(best['share'])} of its cells). Without "
+        f"counting them it would be {theme.percent(best['without'])}."
+    )
+
+
+def decision(analysis: Analysis, row: pd.Series) -> str:
+    """On which side of the threshold the patient lies, if its range lies there with it."""
+    limit = analysis.facts["threshold"]
+    if row["low"] < limit <= row["high"]:
+        return f"Not decided: the range crosses the threshold of {theme.percent(limit)}."
+    side = "Above" if row["prediction"] >= limit else "Below"
+    return f"{side} the threshold of {theme.percent(limit)}."
+
+
+def top_cells(analysis: Analysis, patient: str, *, for_positive: bool, top: int = 10) -> pd.DataFrame:
+    """The strongest cells for or against: cell, region, cell type where known, importance, evidence, attention."""
+    cohort, rows = analysis.cohort, _rows(analysis.cohort, patient)
+    signed = analysis.cells["importance"].to_numpy()[rows] * (1 if for_positive else -1)
+    best = rows[np.argsort(-np.nan_to_num(signed, nan=-np.inf), kind="stable")[:top]]
+    about, values = cohort.cells.iloc[best], analysis.cells.iloc[best]
+    table = pd.DataFrame({"Cell": about["cell_id"].astype(str)})
+    if about["region"].notna().any():
+        table["Region"] = about["region"].astype(str)
+    if "cell_type" in about:
+        table["Cell type"] = about["cell_type"].astype(str)
+    for name in ("importance", "evidence"):
+        table[name.capitalize()] = [f"{value:+.2f}" for value in values[name]]
+    relative = values["attention"].to_numpy() * len(rows)
+    table["Attention (1 = average)"] = [theme.two(float(value)) for value in relative]
+    return table
+
+
+def _rows(cohort: Cohort, patient: str) -> np.ndarray:
+    bags = np.flatnonzero((cohort.patients["patient"].astype(str) == patient).to_numpy())
+    return np.concatenate([np.arange(cohort.N)[cohort.rows(int(b))] for b in bags])
+
+
+def _group_names(analysis: Analysis, rows: np.ndarray) -> np.ndarray:
+    """The group of each cell, named as `drivers.groups` names them."""
+    if "cell_type" in analysis.cohort.cells:
+        return analysis.cohort.cells["cell_type"].iloc[rows].astype(str).fillna("no cell type").to_numpy()
+    contribution = analysis.cells["contribution"].to_numpy(dtype=float)[rows]
+    strong = np.abs(contribution) >= np.quantile(np.abs(contribution), 0.99)
+    side = np.where(contribution > 0, "for", "against")
+    return np.where(strong, "strongest 1 %, ", "other cells ").astype(object) + side

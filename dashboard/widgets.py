@@ -1,0 +1,234 @@
+"""The few pieces every view is made of. Text that came from a table passes `escape` and is never Markdown or HTML."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import wraps
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import plotly.graph_objects as go
+import streamlit as st
+
+from dashboard import figures, state, theme
+from dashboard.jobs import Job
+from milcore.errors import MilError
+
+if TYPE_CHECKING:
+    from milcore.analysis import Analysis
+
+LOOK = """<style>
+[data-testid="stMainBlockContainer"] {padding: 2.6rem 2.2rem 4rem; max-width: 1680px}
+[data-testid="stSidebarHeader"] {padding: .6rem 0 0; height: 2.2rem; min-height: 0}
+.stApp, .stApp table {font-variant-numeric: tabular-nums}
+.mil-finding {font-size: 1.35rem; line-height: 1.4; font-weight: 600; max-width: 62rem; margin: 0 0 .15rem;
+  text-wrap: pretty}
+.mil-say {max-width: 62rem; margin: 0; line-height: 1.5}
+.mil-quiet {opacity: .72; font-size: .92rem}
+.mil-facts {display: flex; flex-wrap: wrap; gap: .3rem 2rem; margin: .2rem 0}
+.mil-facts div {white-space: nowrap}
+.mil-facts b {font-size: 1.15rem; font-weight: 600; margin-right: .35rem}
+.mil-card {border: 1px solid; border-color: color-mix(in srgb, currentColor 18%, transparent); border-left: 4px solid;
+  border-radius: 6px; padding: .8rem 1rem; max-width: 62rem}
+.mil-card.stop {border-left-color: #c0392b} .mil-card.warn {border-left-color: #b98900}
+.mil-card.note {border-left-color: #1f6fc4}
+.mil-card p {margin: 0 0 .25rem; line-height: 1.5; overflow-wrap: anywhere} .mil-card p:last-child {margin: 0}
+.mil-ruo {font-size: .8rem; border: 1px solid color-mix(in srgb, currentColor 30%, transparent); border-radius: 4px;
+  padding: .12rem .5rem; white-space: nowrap; display: inline-block}
+.mil-top {font-size: .95rem; line-height: 1.35; overflow-wrap: anywhere} .mil-top b {font-weight: 600}
+.mil-stages {display: flex; flex-wrap: wrap; gap: .35rem 1.1rem; font-size: .95rem}
+.mil-stages .done {opacity: .6} .mil-stages .now {font-weight: 600}
+.mil-logo {font-size: 1.25rem; font-weight: 650; letter-spacing: -.01em; margin: 0}
+</style>"""
+
+STAGES = {
+    "reading": "Reading tables",
+    "checking": "Checking",
+    "neighbours": "Neighbours of cells",
+    "neighbourhood": "Neighbourhood model",
+    "attention": "Attention model",
+    "mean": "Mean model",
+    "evidence": "Evidence of cells",
+    "validation": "Could it be chance?",
+    "umap": "Map of cells",
+    "saving": "Saving",
+}
+
+
+def look() -> None:
+    """Puts the style sheet on the page."""
+    st.html(LOOK)
+
+
+def text(kind: str, *paragraphs: str) -> None:
+    """Paragraphs of plain text in one of the page's text styles."""
+    st.html("".join(f'<p class="{kind}">{theme.escape(each)}</p>' for each in paragraphs if each))
+
+
+def finding(words: str) -> None:
+    """The sentence every view opens with."""
+    text("mil-finding", words)
+
+
+def say(*paragraphs: str) -> None:
+    """Plain sentences."""
+    text("mil-say", *paragraphs)
+
+
+def quiet(*paragraphs: str) -> None:
+    """Plain sentences of less weight."""
+    text("mil-say mil-quiet", *paragraphs)
+
+
+def card(kind: str, *paragraphs: str) -> None:
+    """A framed message: `stop`, `warn` or `note`; the first paragraph is bold."""
+    first, *rest = [theme.escape(each) for each in paragraphs if each]
+    inner = f"<p><b>{first}</b></p>" + "".join(f"<p>{each}</p>" for each in rest)
+    st.html(f'<div class="mil-card {kind}">{inner}</div>')
+
+
+def facts(pairs: Iterable[tuple[str, str]]) -> None:
+    """One line of figures, each with its name."""
+    each = (f"<div><b>{theme.escape(value)}</b>{theme.escape(name)}</div>" for value, name in pairs)
+    st.html(f'<div class="mil-facts">{"".join(each)}</div>')
+
+
+def markdown(words: object) -> str:
+    """Text of a table for places that read Markdown (button and tab labels): every special sign is escaped."""
+    plain = "".join(sign if sign.isprintable() else " " for sign in str(words))
+    return re.sub(r"([\\`*_{}\[\]()<>#+\-.!|~$:&^=])", r"\\\1", plain)
+
+
+def chart(figure: go.Figure, key: str, **more: Any) -> Any:
+    """Draws a figure of `dashboard.figures` in the theme of the browser, with its words for screen readers."""
+    theme.dress(figure, dark=state.dark())
+    config = {"displaylogo": False, "displayModeBar": "hover", "responsive": True} | more.pop("config", {})
+    return st.plotly_chart(figure, key=key, theme=None, config=config, alt=figures.alt(figure), **more)
+
+
+def caught(render: Callable[[], None]) -> Callable[[], None]:
+    """A view that shows a MilError as problem, where and fix. Any other exception is a bug and looks like one."""
+
+    @wraps(render)
+    def guarded() -> None:
+        try:
+            render()
+        except MilError as error:
+            card("stop", error.problem, error.where, error.fix)
+
+    return guarded
+
+
+def failed(job: Job, *, kept: str, again: Callable[[], None] | None = None) -> None:
+    """A failed job: what is wrong, where, what to do, what was kept; a bug with its log."""
+    if job.bug:
+        card("stop", "Something went wrong inside Milscope. This is a bug.", job.problem, kept)
+        with st.expander("Log, for a bug report"):
+            st.code(state.jobs().log(job.id) or job.problem, language=None)
+    else:
+        card("stop", job.problem, job.where, job.fix, kept)
+    with st.container(horizontal=True):
+        if again is not None:
+            st.button("Start again", on_click=again, key=f"again-{job.id}")
+        st.button("Put away", on_click=state.dismiss, args=(job.id,), key=f"dismiss-{job.id}")
+
+
+def progress(job: Job, stages: Sequence[str]) -> None:
+    """Where a job stands: its stages in order, the share of the one that runs, and the time so far."""
+    if job.state == "queued":
+        say("Waiting for the work before it to finish.")
+        return
+    known = [*stages, *(each for each in job.stages if each not in stages)]
+    seen = [each for each in known if each in job.stages or each in stages]
+    done = set(job.stages[:-1])
+    words = [_stage(each, "now" if each == job.stage else "done" if each in done else "") for each in seen]
+    st.html(f'<div class="mil-stages">{"".join(words)}</div>')
+    st.progress(job.share, text=f"{stage_name(job.stage)}: {theme.percent(job.share)}")
+    quiet(f"{clock(job.seconds)} so far." + (" Stopping at the next step." if job.cancelling else ""))
+
+
+def stage_name(stage: str) -> str:
+    """The words for a stage of work."""
+    return STAGES.get(stage, stage.capitalize()) or "Starting"
+
+
+def _stage(stage: str, kind: str) -> str:
+    sign = "✓ " if kind == "done" else ""
+    return f'<span class="{kind}">{sign}{theme.escape(stage_name(stage))}</span>'
+
+
+def clock(seconds: float) -> str:
+    """A time that people read: '12 s', '3 min 05 s'."""
+    whole = round(seconds)
+    return f"{whole} s" if whole < 60 else f"{whole // 60} min {whole % 60:02d} s"
+
+
+def plural(count: int, noun: str) -> str:
+    """'1 patient', '1,200 cells'."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def listed(words: Sequence[str]) -> str:
+    """'a', 'a and b', 'a, b and c'."""
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}" if words else ""
+
+
+def nothing(words: str, label: str, view: str) -> None:
+    """A view that has nothing to show yet: what to do, and one button that goes there."""
+    finding(words)
+    if st.button(label, type="primary", key=f"go-{view}"):
+        state.go(view)
+
+
+def with_analysis(render: Callable[[Analysis], None]) -> Callable[[], None]:
+    """A view that needs a finished analysis; without one it says what to do."""
+
+    @wraps(render)
+    def asked() -> None:
+        if state.cohort() is None:
+            nothing("There is no cohort yet.", "Bring in a cohort", "cohort")
+            return
+        found = state.analysis()
+        if found is not None:
+            render(found)
+            return
+        job = state.newest_job("analyse", cohort=state.session().cohort)
+        if job is not None and not job.over:
+            nothing("Training is under way. This view fills when it is done.", "See how far it is", "train")
+        elif job is not None and job.state == "failed":
+            nothing(
+                "Training did not finish, so there is nothing to show here.", "See what went wrong", "train"
+            )
+        else:
+            nothing("No model has been trained on this cohort yet.", "Choose a target and train", "train")
+
+    return asked
+
+
+def custom(point: Mapping[str, Any]) -> str:
+    """What a clicked point carries as customdata."""
+    carried = point.get("customdata", "")
+    return str(carried[0] if isinstance(carried, list) else carried)
+
+
+def table(frame: pd.DataFrame, key: str, *, alt: str) -> list[int]:
+    """A table whose rows can be chosen; returns the chosen row's position in a list, or an empty list."""
+    titled = frame.rename(columns=lambda name: name.replace("_", " ").capitalize())
+    event = st.dataframe(
+        titled, hide_index=True, on_select="rerun", selection_mode="single-row", key=key, alt=alt
+    )
+    return list(event["selection"]["rows"])
+
+
+def judged(analysis: Analysis) -> pd.DataFrame:
+    """The predictions with words: probability, range, error (distance from the label) and wrong (side of threshold)."""
+    frame, facts_of = analysis.predictions, analysis.facts
+    truth = (frame["label"] == facts_of["positive"]).astype(float)
+    labelled = frame["label"] != ""
+    return frame.assign(
+        probability=[theme.percent(p) for p in frame["prediction"]],
+        range=[f"{theme.percent(a)} to {theme.percent(b)}" for a, b in frame[["low", "high"]].to_numpy()],
+        error=(frame["prediction"] - truth).abs().where(labelled),
+        wrong=labelled & ((frame["prediction"] >= facts_of["threshold"]) != (truth == 1)),
+    )
