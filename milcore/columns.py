@@ -1,0 +1,453 @@
+"""What each column of a cell table is: recognised by name and content, overridable, explained in words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, fields
+
+import numpy as np
+import polars as pl
+
+from milcore import names
+from milcore.cohort import alike
+from milcore.errors import MilError
+from milcore.names import folded
+
+__all__ = ["LEVELS", "Columns", "Role", "recognise"]
+
+LEVELS = 100  # a text column with more different values is no category
+ENOUGH_CELLS = (
+    5  # in the median patient, before a number that never varies within patients is taken for theirs
+)
+ENOUGH_ROWS = 20  # before a column may be called a running number
+NUMBERED = 100  # rows, before whole numbers that never repeat are called ids
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What the user said of the columns of the cell table; None or () where it is to be recognised.
+
+    `features` are used exactly; `drop` never; `known` is a truth column, kept but never a feature; `labels`
+    belong to patients and must not vary within one; `bag` says whether a patient or a region is predicted.
+    """
+
+    patient: str | None = None
+    region: str | None = None
+    cell: str | None = None
+    x: str | None = None
+    y: str | None = None
+    cell_type: str | None = None
+    features: tuple[str, ...] = ()
+    drop: tuple[str, ...] = ()
+    known: str | None = None
+    labels: tuple[str, ...] = ()
+    bag: str = "patient"
+
+
+@dataclass(frozen=True)
+class Role:
+    """What one column is and why.
+
+    `role` is patient, region, cell, x, y, cell_type, feature, label (patient-level), known, kept (with the
+    cells) or left out; `kind` is the kind of note it deserves, if any. A category may be a feature besides:
+    then it has two roles.
+    """
+
+    name: str
+    role: str
+    why: str
+    kind: str = ""
+
+
+def recognise(
+    frame: pl.DataFrame,
+    columns: Columns | None = None,
+    *,
+    patient_names: Collection[str] = (),
+    matrix: Collection[str] = (),
+) -> list[Role]:
+    """The roles of all columns of a cell table, in its order.
+
+    `patient_names` are the columns of the patients file (never features); `matrix`, if any, are the only
+    columns that are features unasked (the X of an h5ad). MilError for a column that is not there or is named
+    for two things, and for a table without patients, usable features, or the regions that are to be the bags.
+    """
+    columns = columns or Columns()
+    _check_named(frame, columns)
+    roles = {role.name: role for role in _named(frame, columns)}
+    for role in _by_name(frame, columns, taken=set(roles)):
+        roles[role.name] = role
+    owners = _owners(frame, columns, roles)
+    for profile in _profiles(frame, owners, skip=set(roles)):
+        judged = _Judge(profile, columns, set(patient_names), set(matrix))
+        roles[profile.name] = _judged(judged)
+    for role in _copies(frame, roles):
+        roles[role.name] = role
+    return _with_categories(frame, columns, [roles[name] for name in frame.columns])
+
+
+# What the user said
+
+
+def _asked(columns: Columns) -> Iterator[tuple[str, str]]:
+    """(role, column) of every single column the user named."""
+    for field in fields(columns):
+        name = getattr(columns, field.name)
+        if isinstance(name, str) and field.name != "bag":
+            yield field.name, name
+
+
+def _check_named(frame: pl.DataFrame, columns: Columns) -> None:
+    asked = [*_asked(columns), *(("features", name) for name in columns.features)]
+    asked += [("drop", name) for name in columns.drop]
+    for option, name in asked:
+        if name not in frame.columns:
+            problem = f"There is no column '{name}' in the cell table."
+            raise MilError(problem, f"--{option.replace('_', '-')}", alike(name, frame.columns))
+    single = [name for _, name in _asked(columns)] + [*columns.drop]
+    unfit = {columns.patient, columns.known, *columns.labels, *columns.drop}
+    for name in [name for name in single if single.count(name) > 1] + [
+        n for n in columns.features if n in unfit
+    ]:
+        problem = f"Column '{name}' is named for two things that exclude each other."
+        raise MilError(
+            problem, "the column options", "Name each column once; a label or truth is never a feature."
+        )
+
+
+def _named(frame: pl.DataFrame, columns: Columns) -> Iterator[Role]:
+    for option, name in _asked(columns):
+        yield Role(name, option, "you named it")
+    for name in columns.labels:
+        if name in frame.columns:
+            yield Role(name, "label", "you named it as a label")
+    for name in columns.drop:
+        yield Role(name, "left out", "you dropped it")
+
+
+# By name
+
+
+def _whole(column: pl.Series) -> bool:
+    """Text, or numbers without fractions: fit to be a name or a code."""
+    if column.dtype.is_float():
+        return bool((column.drop_nulls().drop_nans() % 1 == 0).all())
+    return column.dtype.is_integer() or _wordy(column)
+
+
+def _region_like(column: pl.Series) -> bool:
+    """Not the kind of shape that QuPath writes under "ROI"."""
+    if not _wordy(column):
+        return _whole(column)
+    return not {str(text).casefold() for text in column.unique()} <= names.SHAPES
+
+
+def _name_like(column: pl.Series) -> bool:
+    """Text, or whole numbers that stay the same for a while and are no place."""
+    if not _whole(column) or _wordy(column):
+        return _wordy(column)
+    changes = int((column.diff(null_behavior="ignore") != 0).sum())
+    return changes <= len(column) // 5 and not names.coordinate(column.name)
+
+
+def _wordy(column: pl.Series) -> bool:
+    return isinstance(column.dtype, (pl.String, pl.Categorical, pl.Enum))
+
+
+def _number(column: pl.Series) -> bool:
+    return column.dtype.is_numeric()
+
+
+def _type_like(column: pl.Series) -> bool:
+    return column.dtype != pl.Boolean and _whole(column) and column.n_unique() <= LEVELS
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a name means: `role`, the folded names (the surest first), a test of the content, and why."""
+
+    role: str
+    names: tuple[str, ...]
+    fits: Callable[[pl.Series], bool]
+    why: str = "by its name"
+    kind: str = ""
+
+
+KNOWN = (
+    Known("patient", names.PATIENT, _whole),
+    Known(
+        "patient",
+        names.STAND_IN,
+        _whole,
+        "no column names the patient, so each of these counts as one",
+        "sample_as_patient",
+    ),
+    Known("region", names.REGION, _region_like),
+    Known("cell", names.CELL, _whole),
+    Known("x", names.X, _number),
+    Known("y", names.Y, _number),
+    Known("cell_type", names.CELL_TYPE, _type_like),
+)
+
+
+def _by_name(frame: pl.DataFrame, columns: Columns, taken: set[str]) -> Iterator[Role]:
+    """The roles that a name gives away, one column a role."""
+    free = [n for n in frame.columns if n not in taken and (n not in columns.features or _wordy(frame[n]))]
+    found = {role for role, _ in _asked(columns)}
+    for known in KNOWN:
+        meant = [name for name in free if folded(name) in known.names and known.fits(frame[name])]
+        if meant and known.role not in found:
+            surest = min(meant, key=lambda name: known.names.index(folded(name)))
+            found.add(known.role)
+            free.remove(surest)
+            yield Role(surest, known.role, known.why, known.kind)
+
+
+def _owners(frame: pl.DataFrame, columns: Columns, roles: dict[str, Role]) -> list[str]:
+    """The columns that tell one bag from another; MilError where there are none."""
+    owners = [role.name for wanted in ("patient", "region") for role in roles.values() if role.role == wanted]
+    kinds = [roles[name].role for name in owners]
+    for wanted in ("patient", "region"):
+        if wanted not in kinds and (wanted == "patient" or columns.bag == "region"):
+            problem = f"No column says which {wanted} a cell belongs to."
+            where = f"the columns {', '.join(frame.columns[:12])}{', ...' * (frame.width > 12)}"
+            raise MilError(problem, where, f"Name it with --{wanted}. {_candidates(frame, roles)}")
+    return owners if columns.bag == "region" else owners[:1]
+
+
+def _candidates(frame: pl.DataFrame, roles: dict[str, Role]) -> str:
+    """Columns that might be the owner: few different values, none of them fractions."""
+    most = max(2, frame.height // 2)
+    regions = [name for name in frame.columns if folded(name) in names.REGION]
+    free = [name for name in frame.columns if name not in roles and name not in regions]
+    few = [n for n in free if _name_like(frame[n]) and 1 < frame[n].n_unique() <= most]
+    quoted = ", ".join(f"'{name}'" for name in (regions + few)[:12])
+    return (
+        f"It might be {quoted}." if quoted else "None of its columns looks like one, so add it to the table."
+    )
+
+
+# By content
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What the values of a column show."""
+
+    name: str
+    number: bool
+    word: bool
+    empty: bool
+    constant: bool
+    constant_within: bool  # every bag, though not between them
+    whole: bool
+    numbering: bool  # counts rows, or never repeats
+    levels: int
+    cells: float  # in the median bag
+
+
+def _profiles(frame: pl.DataFrame, owners: list[str], skip: set[str]) -> Iterator[Profile]:
+    """One pass over the table, one over its bags, and a look at each column."""
+    place = {name: str(i) for i, name in enumerate(frame.columns)}  # a name may mean something to polars
+    safe = frame.rename(place)
+    keys = [place[name] for name in owners]
+    wanted = {name: place[name] for name in frame.columns if name not in skip}
+    values = [_values(at, safe.schema[at]) for at in wanted.values() if _countable(safe.schema[at])]
+    ends = [value.min().name.prefix("low ") for value in values]
+    ends += [value.max().name.prefix("high ") for value in values]
+    rows = pl.len().alias("rows")
+    table = safe.lazy().select([*ends, rows]).collect()
+    bags = safe.lazy().group_by(keys).agg([*ends, rows]).drop_nulls(keys[:1]).collect()
+    changes = int(safe.select(pl.struct(keys).ne_missing(pl.struct(keys).shift()).sum()).item())
+    cells = float(np.median(bags["rows"])) if len(bags) else 0.0
+    for name, at in wanted.items():
+        yield _profile(frame[name], (table, bags), at=at, changes=changes, cells=cells)
+
+
+def _values(name: str, dtype: pl.DataType) -> pl.Expr:
+    """A column for comparison: without infinite values, categories as text."""
+    column = pl.col(name)
+    if dtype.is_float():
+        return pl.when(column.is_finite()).then(column)
+    return column if dtype.is_numeric() or dtype == pl.Boolean else column.cast(pl.String)
+
+
+def _countable(dtype: pl.DataType) -> bool:
+    return dtype.is_numeric() or isinstance(dtype, (pl.Boolean, pl.String, pl.Categorical, pl.Enum))
+
+
+def _profile(
+    column: pl.Series, seen: tuple[pl.DataFrame, pl.DataFrame], *, at: str, changes: int, cells: float
+) -> Profile:
+    """`seen` holds the least and the greatest value of each column, in the table and in every bag."""
+    table, bags = seen
+    word, countable = _wordy(column), _countable(column.dtype)
+    least, most = (table[f"{end} {at}"].item() if countable else None for end in ("low", "high"))
+    whole = column.dtype.is_numeric() and _whole(column)
+    return Profile(
+        name=column.name,
+        number=countable and not word,
+        word=word,
+        empty=countable and least is None,
+        constant=countable and least == most and not (word and column.null_count()),
+        constant_within=countable and bags[f"low {at}"].eq_missing(bags[f"high {at}"]).all(),
+        whole=whole,
+        numbering=whole and _numbering(column, changes),
+        levels=_levels(column) if word else 0,
+        cells=cells,
+    )
+
+
+def _numbering(column: pl.Series, changes: int) -> bool:
+    """Whether a column counts on from row to row within owners, or is a whole number that never repeats."""
+    if len(column) < ENOUGH_ROWS or column.null_count():
+        return False
+    steps = int((column.diff(null_behavior="ignore") != 1).fill_null(value=True).sum())
+    if steps <= min(changes, len(column) // 10):
+        return True
+    return len(column) >= NUMBERED and column.n_unique() == len(column)
+
+
+@dataclass(frozen=True)
+class _Judge:
+    """A column's profile beside everything a rule may ask."""
+
+    seen: Profile
+    columns: Columns
+    patient_names: set[str]
+    matrix: set[str]
+
+    @property
+    def asked(self) -> bool:
+        return self.seen.name in self.columns.features
+
+    def says(self, role: str, why: str, kind: str = "") -> Role:
+        return Role(self.seen.name, role, why, kind)
+
+
+def _without_values(judge: _Judge) -> Role | None:
+    if judge.seen.empty:
+        return judge.says("left out", "it holds no value", "dropped_empty")
+    if judge.seen.constant:
+        return judge.says("left out", "it has one value everywhere", "dropped_constant")
+    return None
+
+
+def _patients_own(judge: _Judge) -> Role | None:
+    if judge.seen.name in judge.patient_names:
+        return judge.says("left out", "the patients file has a column of this name")
+    return None
+
+
+def _no_measurement(judge: _Judge) -> Role | None:
+    if judge.asked or not (judge.seen.number or judge.seen.word):
+        return None
+    if names.coordinate(judge.seen.name):
+        return judge.says("left out", "by its name it is a coordinate")
+    nominal = (judge.seen.whole or judge.seen.word) and not _per_patient(judge)
+    if nominal and names.bookkeeping(judge.seen.name):
+        return judge.says("left out", "by its name it is an id or number of something")
+    if judge.seen.numbering:
+        return judge.says("left out", "it numbers the rows")
+    return None
+
+
+def _per_patient(judge: _Judge) -> bool:
+    seen = judge.seen
+    return seen.constant_within and (seen.word or seen.cells >= ENOUGH_CELLS)
+
+
+def _patient_level(judge: _Judge) -> Role | None:
+    if _per_patient(judge) and not judge.asked:
+        return judge.says("label", f"it never varies within a {judge.columns.bag}")
+    return None
+
+
+def _numeric(judge: _Judge) -> Role | None:
+    if not judge.seen.number:
+        return None
+    if judge.columns.features and not judge.asked:
+        return judge.says("left out", "it is not among the features you named")
+    if judge.matrix and judge.seen.name not in judge.matrix and not judge.asked:
+        return judge.says("left out", "it stands beside the matrix, not in it; name it to use it")
+    return judge.says("feature", "you named it" if judge.asked else "numbers that vary within patients")
+
+
+def _category(judge: _Judge) -> Role:
+    if not judge.seen.word:
+        return judge.says("left out", "it is neither numbers nor text")
+    if judge.seen.levels > LEVELS:
+        return judge.says("left out", f"it is text with {judge.seen.levels:,} different values")
+    return judge.says("kept", "text with few values describes cells")
+
+
+RULES = (_without_values, _patients_own, _no_measurement, _patient_level, _numeric)
+
+
+def _judged(judge: _Judge) -> Role:
+    """What the first rule with an opinion says; else the column is a category or of no use."""
+    said = (rule(judge) for rule in RULES)
+    return next((role for role in said if role), None) or _category(judge)
+
+
+def _copies(frame: pl.DataFrame, roles: dict[str, Role]) -> Iterator[Role]:
+    """Features that repeat an earlier one value for value."""
+    first: dict[tuple[object, ...], list[str]] = {}
+    for name in frame.columns:
+        if roles[name].role != "feature":
+            continue
+        column = frame[name]
+        alike_so_far = first.setdefault((column.min(), column.max(), *column.head(64)), [])
+        twin = next((n for n in alike_so_far if _same(frame[n], column)), None)
+        if twin is None:
+            alike_so_far.append(name)
+        else:
+            yield Role(name, "left out", f"it repeats '{twin}' in every row", "dropped_duplicate")
+
+
+def _same(a: pl.Series, b: pl.Series) -> bool:
+    return bool(a.cast(pl.Float64).eq_missing(b.cast(pl.Float64)).all())
+
+
+def _with_categories(frame: pl.DataFrame, columns: Columns, roles: list[Role]) -> list[Role]:
+    """Adds categories as features: those named, or the cell type (else all) where no number is usable."""
+    categories = [role for role in roles if role.role in ("cell_type", "kept")]
+    categories = [role for role in categories if 1 < _levels(frame[role.name]) <= LEVELS]
+    chosen = [role.name for role in categories if role.name in columns.features]
+    why = "you named it"
+    if columns.features and not chosen and not any(role.role == "feature" for role in roles):
+        raise _featureless(roles)
+    if not chosen and not any(role.role == "feature" for role in roles):
+        types = [role.name for role in categories if role.role == "cell_type"]
+        chosen, why = types or [role.name for role in categories], "there is no numeric feature"
+        if not chosen:
+            raise _featureless(roles)
+    extra = {name: Role(name, "feature", f"{why}; one feature for each of its values") for name in chosen}
+    _check_wishes(columns, [role for role in roles if role.name not in extra])
+    return [entry for role in roles for entry in (role, extra.get(role.name)) if entry]
+
+
+def _check_wishes(columns: Columns, roles: list[Role]) -> None:
+    """A column named as a feature is one, unless it says nothing (then a note tells)."""
+    for role in roles:
+        if role.name in columns.features and role.role != "feature" and not role.kind:
+            what = role.why if role.role == "left out" else f"it is '{role.role}' ({role.why})"
+            problem = f"Column '{role.name}' cannot be a feature: {what}."
+            raise MilError(problem, "--features", "Take it from the list of features.")
+
+
+def _levels(column: pl.Series) -> int:
+    return column.drop_nulls().n_unique()
+
+
+def _featureless(roles: list[Role]) -> MilError:
+    out = [
+        f"'{role.name}': {role.why}"
+        for role in roles
+        if role.role in ("left out", "label", "kept", "cell_type")
+    ]
+    where = "; ".join(out[:8]) + f"; and {len(out) - 8} more" * (len(out) > 8)
+    problem = (
+        "The cell table has no usable feature: neither numbers nor a category that varies within patients."
+    )
+    return MilError(problem, where, "Add columns with measurements, or name some with --features.")

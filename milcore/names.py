@@ -1,0 +1,86 @@
+"""What the names of columns mean, in the spellings of the tools that write cell tables.
+
+Names are compared folded: without case, separators and units. In every list the surest name stands first.
+"""
+
+from __future__ import annotations
+
+import re
+
+__all__ = [
+    "CELL",
+    "CELL_TYPE",
+    "PATIENT",
+    "REGION",
+    "STAND_IN",
+    "X",
+    "Y",
+    "bookkeeping",
+    "coordinate",
+    "folded",
+]
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+PATIENT = _words(
+    "patient patientid patientids patientname patientcode pid subject subjectid subjectname participant"
+    " participantid individual individualid donor donorid case caseid bag bagid"
+)
+STAND_IN = _words("slideid sampleid sample samplename")  # the patient, where nothing better is there
+REGION = _words(
+    "region regionid roi roiid roiname core coreid tmacore fov fovid fovname imageid image imagename"
+    " imagenumber imagetag imagelocation sampleid sample samplename slideid slide libraryid acquisitionid"
+    " acquisition field spot spotid analysisregion"
+)
+CELL = (
+    *_words(
+        "obsnames cellid cell objectid objectnumber cellnumber cellindex celllabel instanceid entityid object barcode"
+        " cellbarcode label index id unnamed0"
+    ),
+    "",  # the row names R writes
+)
+CELL_TYPE = _words(
+    "celltype celltypes celltypename phenotype phenotypes celltypeannotation annotation classification class"
+    " classifierlabel cellmetacluster cellmetaclusters leiden louvain cluster clusterid clustername"
+)
+X = _words(
+    "spatialx x xcentroid centroidx xposition positionx xpos posx xcoord xcoordinate coordx cellxposition"
+    " locationcenterx areashapecenterx centerxglobal centerx xcenter centerxlocal xloc locx globalxpos xx"
+    " centroid1"  # scikit-image counts rows first, so centroid-0 is y
+)
+Y = tuple(name.replace("x", "y").replace("centroid1", "centroid0") for name in X)
+
+SHAPES = frozenset(
+    _words("polygon rectangle ellipse geometry point points line polyline")
+)  # no name of a region
+UNIT = re.compile(r"[ (\[]+(square )?(µm|μm|âµm|âμm|um|px|pixels?|microns?)(\^?2|²)?[)\] ]*$")
+COORDINATE = re.compile(
+    r"[xyz](min|max)|zz?|z(centroid|position)|centroid[zxy012]|cellzposition"
+    r"|(areashape|location)(center|centermass\w*|boundingbox(min|max)imum|m(in|ax)intensity)[xyz]\w*"
+)
+BOOKKEEPING = re.compile(r"(.*(id|ids|barcode|index|objectnumber|imagenumber|unnamed0))?")
+
+
+def folded(name: str) -> str:
+    """A name without case, separators and unit: "Centroid X µm" and "centroid_x" are both centroidx."""
+    spaced = re.sub(r"[\s._\-:/]+", " ", name.casefold()).strip()
+    return UNIT.sub("", spaced).replace(" ", "")
+
+
+def coordinate(name: str) -> bool:
+    """Whether a column tells a place, so that it can never be a feature unasked."""
+    plain = folded(name)
+    return plain in X or plain in Y or bool(COORDINATE.fullmatch(plain))
+
+
+def bookkeeping(name: str) -> bool:
+    """Whether a column of whole numbers or text, by its name, only counts or names things."""
+    return bool(BOOKKEEPING.fullmatch(folded(name)))
+
+
+def owner(name: str) -> bool:
+    """Whether a column tells, by its name, which patient or region a row belongs to."""
+    return folded(name) in (*PATIENT, *STAND_IN, *REGION)

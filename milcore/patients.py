@@ -1,0 +1,193 @@
+"""The patients file: read exactly, and joined to the patients (or regions) of the cells; who has no partner is said."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import polars as pl
+
+from milcore import names
+from milcore.cohort import Note
+from milcore.errors import MilError
+from milcore.tables import read_table
+
+__all__ = ["SHOWN", "join", "listed", "plain", "read_patients"]
+
+SHOWN = 5  # names in a sentence
+MATCHING = 0.5  # of the bags must be found in a column, for it to be the key whatever its name
+
+
+def read_patients(path: Path, *, text: Collection[str] = ()) -> pl.DataFrame:
+    """The patients file, numbers exactly, the `text` columns and all that name patients or regions as written.
+
+    MilError for what is missing, empty or no table.
+    """
+    headers = read_table(path).frame.columns
+    frame = read_table(path, text=headers).frame
+    named = {name for name in headers if name in text or names.owner(name)}
+    return pl.DataFrame(
+        [column if column.name in named else _number(column) for column in frame.get_columns()]
+    )
+
+
+def _number(column: pl.Series) -> pl.Series:
+    """Text that is numbers throughout becomes numbers, whole ones where all are."""
+    if column.dtype != pl.String or column.null_count() == len(column):
+        return column
+    number = column.str.strip_chars().cast(pl.Float64, strict=False)
+    if number.null_count() > column.null_count():
+        return column.str.strip_chars()
+    whole = number.is_finite().fill_null(value=True).all() and (number.drop_nulls() % 1 == 0).all()
+    return number.cast(pl.Int64, strict=False) if whole else number
+
+
+def plain(column: pl.Series) -> pd.Series:
+    """For pandas: whole numbers stay whole beside gaps, and 0.1 read as float32 is 0.1 again."""
+    if column.dtype == pl.Float32:
+        column = column.cast(pl.String).cast(pl.Float64)
+    if column.dtype.is_float():
+        column = column.fill_nan(None)
+        if (column.drop_nulls() % 1 == 0).all() and column.drop_nulls().is_finite().all():
+            column = column.cast(pl.Int64)
+    if isinstance(column.dtype, (pl.Categorical, pl.Enum)):
+        column = column.cast(pl.String)
+    values = column.to_pandas()
+    return values.astype("Int64") if column.dtype.is_integer() and column.null_count() else values
+
+
+def listed(items: Collection[object], *, at_most: int = SHOWN) -> str:
+    """A few of the items in words."""
+    shown = ", ".join(f"'{item}'" for item in list(items)[:at_most])
+    return shown + (f" and {len(items) - at_most} more" if len(items) > at_most else "")
+
+
+def join(
+    bags: pd.DataFrame, frame: pl.DataFrame, *, named: dict[str, str], file: str
+) -> tuple[pd.DataFrame, list[Note]]:
+    """The bags (`patient`[, `region`] first) with the columns of the patients file, and what had no partner.
+
+    `named` says what the cell table calls its patients and regions. Ids match exactly, else without case and outer
+    spaces. MilError where no column holds the ids, where none of them matches, and where an id comes twice.
+    """
+    keys = _keys(bags, frame, named, file)
+    rows = _rows(frame, keys, file)
+    wanted = list(bags[list(keys)].astype(str).itertuples(index=False, name=None))
+    found, forgiven = _partners(wanted, rows)
+    if (found < 0).all():
+        problem = f"No {' or '.join(keys)} of the cell table is in the patients file."
+        cells, others = (listed([_said(key) for key in keys]) for keys in (wanted, rows))
+        where = f"the cells have {cells}; '{file}' has {others}"
+        raise MilError(problem, where, "Write the ids the same way in both.")
+    at = pl.Series(found).set(pl.Series(found < 0), None)
+    joined = bags.copy()
+    for column in frame.get_columns():
+        if column.name not in keys.values():
+            name = column.name if column.name not in joined else f"{column.name} (patients file)"
+            joined[name] = plain(column.gather(at))
+    missing = [_said(key) for key, row in zip(wanted, found, strict=True) if row < 0]
+    idle = [_said(key) for key, row in rows.items() if row not in set(found.tolist())]
+    return joined, [*_notes(list(keys)[-1], missing, idle, forgiven), *_blank(frame, keys)]
+
+
+Key = tuple[str, ...]
+
+
+def _said(key: Key) -> str:
+    return " / ".join(key)
+
+
+def _keys(bags: pd.DataFrame, frame: pl.DataFrame, named: dict[str, str], file: str) -> dict[str, str]:
+    """What tells bags apart -> its column in the patients file."""
+    keys: dict[str, str] = {}
+    for role, known in (("patient", names.PATIENT + names.STAND_IN), ("region", names.REGION)):
+        if role in named and role in bags:
+            column = _key(
+                bags[role],
+                [c for c in frame.get_columns() if c.name not in keys.values()],
+                named[role],
+                known,
+            )
+            keys |= {role: column} if column else {}
+    if not keys:
+        problem = f"The patients file '{file}' has no column with the patients of the cell table."
+        where = f"the columns {', '.join(frame.columns[:12])}"
+        raise MilError(problem, where, f"Call that column '{named['patient']}', as in the cell table.")
+    return keys
+
+
+def _key(ids: pd.Series, columns: list[pl.Series], name: str, known: Collection[str]) -> str | None:
+    """The column of that name, else one whose name means it, else the one that holds most of the ids."""
+    wanted = set(ids.astype(str))
+    held = {
+        c.name: len(wanted & set(c.cast(pl.String).drop_nulls().to_list())) / len(wanted) for c in columns
+    }
+    if name in held:
+        return name
+    meant = [other for other in held if names.folded(other) in known and held[other]]
+    best = max(meant or held, key=lambda other: held[other], default="")
+    return best if meant or held.get(best, 0) >= MATCHING else None
+
+
+def _texts(frame: pl.DataFrame, keys: dict[str, str]) -> list[tuple[str | None, ...]]:
+    columns = [frame[name].cast(pl.String).str.strip_chars().replace("", None) for name in keys.values()]
+    return list(zip(*(column.to_list() for column in columns), strict=True))
+
+
+def _rows(frame: pl.DataFrame, keys: dict[str, str], file: str) -> dict[Key, int]:
+    """The row of every id; MilError for one that comes twice."""
+    rows: dict[Key, int] = {}
+    for row, key in enumerate(_texts(frame, keys)):
+        whole = tuple(part for part in key if part is not None)
+        if len(whole) < len(key):
+            continue
+        if whole in rows:
+            where = f"rows {rows[whole] + 1} and {row + 1}"
+            problem = f"The patients file has {' and '.join(keys)} '{_said(whole)}' twice, in {where}."
+            fix = f"Keep one row for each {list(keys)[-1]}, or predict regions with --bag region."
+            raise MilError(problem, f"'{file}', column '{list(keys.values())[-1]}'", fix)
+        rows[whole] = row
+    return rows
+
+
+def _partners(wanted: list[Key], rows: dict[Key, int]) -> tuple[np.ndarray, list[str]]:
+    """The row of each bag (-1 for none), and who was found only by forgiving case and spaces."""
+    loose: dict[Key, int] = {}
+    for key, row in rows.items():
+        folded = tuple(part.casefold().strip() for part in key)
+        loose[folded] = -1 if folded in loose else row  # two rows alike: neither can be meant
+    found, forgiven = np.full(len(wanted), -1), []
+    for b, key in enumerate(wanted):
+        found[b] = rows.get(key, -1)
+        if found[b] < 0:
+            found[b] = loose.get(tuple(part.casefold().strip() for part in key), -1)
+            forgiven += [_said(key)] if found[b] >= 0 else []
+    return found, forgiven
+
+
+def _notes(role: str, missing: list[str], idle: list[str], forgiven: list[str]) -> Iterator[Note]:
+    for kind, words, who in (
+        ("forgiving_match", f"{role.capitalize()}s matched without regard to case and spaces", forgiven),
+        (
+            "unmatched_patients",
+            f"{role.capitalize()}s with cells but not in the patients file, kept without label",
+            missing,
+        ),
+        (
+            "patients_without_cells",
+            f"{role.capitalize()}s of the patients file without cells, left out",
+            idle,
+        ),
+    ):
+        if who:
+            yield Note(kind, f"{words} ({len(who)}): {listed(who)}.")
+
+
+def _blank(frame: pl.DataFrame, keys: dict[str, str]) -> Iterator[Note]:
+    blank = sum(None in key for key in _texts(frame, keys))
+    if blank:
+        yield Note(
+            "blank_patients", f"{blank} rows of the patients file name no {list(keys)[-1]} and were left out."
+        )

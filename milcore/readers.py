@@ -1,0 +1,304 @@
+"""From files to a cohort: cell tables and the patients file, read, joined and checked; all that was done is said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import polars as pl
+
+from milcore.cohort import TEXT, Cohort, Note
+from milcore.columns import Columns, Role, recognise
+from milcore.errors import MilError
+from milcore.patients import join, listed, plain, read_patients
+from milcore.progress import Progress
+from milcore.tables import Table, read_tables
+
+__all__ = ["Columns", "Role", "read_cohort", "recognise"]
+
+OWN = ("patient", "region", "cell_id", "x", "y", "cell_type")  # the cohort's own names for columns of cells
+
+
+def read_cohort(
+    cells: Sequence[Path],
+    *,
+    patients: Path | None = None,
+    columns: Columns | None = None,
+    progress: Progress | None = None,
+) -> Cohort:
+    """The cohort, in memory, of one or more cell tables (stacked) and perhaps a patients file.
+
+    Every column's role and the reason are in `source["columns"]`, all the user must know in `notes`. MilError for
+    files and tables that cannot be used, columns that are not there, and labels that vary within a patient.
+    """
+    columns, progress = columns or Columns(), progress or Progress()
+    owners = [name for name in (columns.patient, columns.region) if name]
+    with progress.stage("reading"):
+        outcomes = None if patients is None else read_patients(Path(patients), text=owners)
+        table = read_tables(cells, text=owners, wanted=columns.features)
+        progress.share(0.6)
+        known = () if outcomes is None else outcomes.columns
+        roles = recognise(table.frame, columns, patient_names=known, matrix=table.matrix)
+        progress.share(0.8)
+        files = [Path(path).name for path in [*cells, *([] if patients is None else [patients])]]
+        return _cohort(_Reading(table, roles, columns, files), outcomes)
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """A table, the roles of its columns, and what the user said."""
+
+    table: Table
+    roles: list[Role]
+    columns: Columns
+    files: list[str]
+
+    def names(self, role: str) -> list[str]:
+        """The columns of a role."""
+        return [entry.name for entry in self.roles if entry.role == role]
+
+    def column(self, role: str) -> pl.Series | None:
+        """The column of a role that only one has."""
+        found = self.names(role)
+        return self.table.frame[found[0]] if found else None
+
+    def source(self) -> dict[str, Any]:
+        said = [{key: value for key, value in asdict(role).items() if key != "kind"} for role in self.roles]
+        return {"files": self.files, "format": self.table.format, "columns": said}
+
+
+def _cohort(reading: _Reading, outcomes: pl.DataFrame | None) -> Cohort:
+    rows = reading.table.frame.height
+    patient, region = (_coded(reading.column(role), rows) for role in ("patient", "region"))
+    order, offsets = _grouped(patient, region, reading)
+    features, names, gaps = _features(reading, order)
+    notes = [*reading.table.notes, *_role_notes(reading), *_owner_notes(reading, order, offsets), *gaps]
+    bags = _bags(reading, patient.take(order), region.take(order), order=order, offsets=offsets)
+    if outcomes is not None:
+        named = {role: reading.names(role)[0] for role in ("patient", "region") if reading.names(role)}
+        bags, joined = join(bags, outcomes, named=named, file=reading.files[-1])
+        notes += joined
+    return Cohort.of(
+        features,
+        patient.take(order),
+        names=names,
+        patients=bags,
+        cells=_cells(reading, region, order),
+        bag=reading.columns.bag,
+        order=order,
+        inputs=rows,
+        notes=notes,
+        source=reading.source(),
+    )
+
+
+# Owners
+
+
+def _coded(column: pl.Series | None, rows: int) -> pd.Categorical:
+    """Text of every row as codes by first appearance; whole numbers without a point; blanks are missing."""
+    if column is None:
+        return pd.Categorical.from_codes(np.full(rows, -1, np.int32), categories=pd.Index([], dtype=object))
+    if column.dtype.is_float():
+        whole = (column.drop_nulls().drop_nans() % 1 == 0).all()
+        column = column.fill_nan(None).cast(pl.Int64, strict=False) if whole else column.fill_nan(None)
+    texts = column.cast(pl.String).str.strip_chars()
+    coded = texts.set(texts == "", None).rechunk().to_arrow().dictionary_encode()
+    codes = coded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    return pd.Categorical.from_codes(codes, categories=pd.Index(coded.dictionary.to_pylist(), dtype=object))
+
+
+def _grouped(
+    patient: pd.Categorical, region: pd.Categorical, reading: _Reading
+) -> tuple[np.ndarray, np.ndarray]:
+    """The input rows that have a patient, sorted by bag, and where each bag begins and ends."""
+    bag = patient.codes.astype(np.int64)
+    if reading.columns.bag == "region":
+        beside = len(region.categories) + 1
+        bag = np.where(bag < 0, -1, bag * beside + region.codes % beside)
+    order = np.flatnonzero(bag >= 0)
+    if not len(order):
+        problem = f"No cell has a patient: column '{reading.names('patient')[0]}' is blank."
+        raise MilError(problem, reading.files[0], "Name another column with --patient.")
+    bag = pd.factorize(bag[order])[0]
+    order = order[np.argsort(bag, kind="stable")]
+    return order, np.concatenate([[0], np.cumsum(np.bincount(bag))])
+
+
+def _bags(
+    reading: _Reading,
+    patient: pd.Categorical,
+    region: pd.Categorical,
+    *,
+    order: np.ndarray,
+    offsets: np.ndarray,
+) -> pd.DataFrame:
+    """One row a bag: its names, and the patient-level columns of the cell table."""
+    first = offsets[:-1]
+    bags = pd.DataFrame({"patient": np.asarray(patient.take(first), object)})
+    if reading.columns.bag == "region":
+        bags["region"] = region.take(first).add_categories("").fillna("").astype(object)
+    for name in reading.names("label"):
+        codes, values = _levels(reading.table.frame[name].gather(order))
+        most = np.maximum.reduceat(codes, first)
+        least = np.minimum.reduceat(np.where(codes < 0, len(values), codes), first)
+        varying = np.flatnonzero((least < most) & (most >= 0))
+        if len(varying):
+            b = varying[0]
+            raise _contradiction(name, reading, bags.iloc[b].tolist(), (values[least[b]], values[most[b]]))
+        label = plain(values.gather(pl.Series(most).set(pl.Series(most < 0), None)))
+        bags[name if name not in bags else f"{name} (cell table)"] = label
+    return bags
+
+
+def _levels(column: pl.Series) -> tuple[np.ndarray, pl.Series]:
+    """Codes (-1 where missing) and the values they stand for, in their own type."""
+    column = column.fill_nan(None) if column.dtype.is_float() else column
+    column = column.cast(pl.String) if isinstance(column.dtype, (pl.Categorical, pl.Enum)) else column
+    coded = column.rechunk().to_arrow().dictionary_encode()
+    values = pl.Series(coded.dictionary).cast(column.dtype)
+    return coded.indices.fill_null(-1).to_numpy(zero_copy_only=False), values
+
+
+def _contradiction(name: str, reading: _Reading, owner: list[Any], values: tuple[Any, Any]) -> MilError:
+    bag = reading.columns.bag
+    one, other = (f"'{value:g}'" if isinstance(value, float) else f"'{value}'" for value in values)
+    problem = f"'{name}' varies within {bag} '{' / '.join(map(str, owner))}': {one} and {other}."
+    regions = "predict regions with --bag region, or " if bag == "patient" else ""
+    return MilError(
+        problem, ", ".join(reading.files), f"Correct the column, {regions}put it in the patients file."
+    )
+
+
+# Cells
+
+
+def _features(reading: _Reading, order: np.ndarray) -> tuple[np.ndarray, list[str], list[Note]]:
+    """The matrix in cohort order, the features' names, and what had to be taken for missing."""
+    measured = list(_measured(reading))
+    matrix = np.empty((len(order), len(measured)), np.float32)
+    infinite: dict[str, int] = {}
+    for j, (name, values) in enumerate(measured):
+        column = values(order)
+        endless = np.isinf(column)
+        if endless.any():
+            infinite[name] = int(endless.sum())
+            column = np.where(endless, np.nan, column)
+        matrix[:, j] = column
+    names = [name for name, _ in measured]
+    return matrix, names, [*_infinite_note(infinite), *_missing_note(matrix, names)]
+
+
+def _measured(reading: _Reading) -> Iterator[tuple[str, Callable[[np.ndarray], np.ndarray]]]:
+    """Every feature's name and how to get its values (N,) for given input rows."""
+    others = {role.name for role in reading.roles if role.role != "feature"}
+    for name in reading.names("feature"):
+        column = reading.table.frame[name]
+        if name not in others:
+            yield name, partial(_numbers, column)
+            continue
+        coded = _coded(column, len(column))
+        for code, level in sorted(enumerate(coded.categories), key=lambda pair: pair[1]):
+            yield f"{name}: {level}", partial(_is_level, coded.codes, code)
+
+
+def _numbers(column: pl.Series, rows: np.ndarray) -> np.ndarray:
+    return column.gather(rows).cast(pl.Float32).to_numpy()
+
+
+def _is_level(codes: np.ndarray, code: int, rows: np.ndarray) -> np.ndarray:
+    """1 for cells of this value, 0 for others, NaN where it is missing."""
+    return np.where(codes[rows] < 0, np.nan, codes[rows] == code)
+
+
+def _cells(reading: _Reading, region: pd.Categorical, order: np.ndarray) -> pd.DataFrame:
+    """Everything kept of the cells, in cohort order, under the cohort's own names where it has one."""
+    frame = reading.table.frame
+    table: dict[str, Any] = {"region": region.take(order)}
+    ids = reading.column("cell")
+    if ids is not None:
+        table["cell_id"] = _cell_ids(ids.gather(order))
+    for axis in ("x", "y"):
+        place = reading.column(axis)
+        if place is not None:
+            values = _numbers(place, order)
+            table[axis] = np.where(np.isinf(values), np.nan, values)
+    known = reading.names("known")
+    for name in [*known, *reading.names("cell_type"), *reading.names("kept")]:
+        column = frame[name]
+        own = "cell_type" if name in reading.names("cell_type") and "cell_type" not in known else name
+        own = f"{own} (2)" if own in table or (own in OWN and own != "cell_type") else own
+        text = name not in known or not column.dtype.is_numeric()
+        table[own] = _coded(column, len(column)).take(order) if text else column.gather(order).to_numpy()
+    return pd.DataFrame(table)
+
+
+def _cell_ids(ids: pl.Series) -> Any:
+    """Whole numbers as such, anything else as text."""
+    if ids.dtype.is_float() and not ids.null_count() and (ids % 1 == 0).all():
+        ids = ids.cast(pl.Int64)
+    if ids.dtype.is_integer() and not ids.null_count():
+        return ids.cast(pl.Int64).to_numpy()
+    return pd.array(ids.cast(pl.String).to_arrow(), dtype=TEXT)
+
+
+# What the user must know
+
+SUMMARIES = {
+    "dropped_empty": "Columns without any value, left out ({n}): {names}.",
+    "dropped_constant": "Columns with one value everywhere, left out ({n}): {names}.",
+    "dropped_duplicate": "Columns that repeat another, left out ({n}): {names}.",
+    "sample_as_patient": "No column names the patient, so each value of {names} counts as one.",
+}
+
+
+def _role_notes(reading: _Reading) -> Iterator[Note]:
+    for kind, words in SUMMARIES.items():
+        found = [role.name for role in reading.roles if role.kind == kind]
+        if found:
+            yield Note(kind, words.format(n=len(found), names=listed(found)))
+    for role in reading.roles:
+        if role.role == "left out" and role.name in reading.columns.features:
+            yield Note("feature_left_out", f"'{role.name}' was named as a feature but left out: {role.why}.")
+
+
+def _owner_notes(reading: _Reading, order: np.ndarray, offsets: np.ndarray) -> Iterator[Note]:
+    rows, bag = reading.table.frame.height, reading.columns.bag
+    if len(order) < rows:
+        words = f"{rows - len(order):,} of {rows:,} cells have no patient and were left out."
+        yield Note("cells_without_patient", words)
+    single = int((np.diff(offsets) == 1).sum())
+    if single:
+        words = f"{bag.capitalize()}s with one cell only, so without a score leaving it out: {single}."
+        yield Note("one_cell", words)
+    ids = reading.column("cell")
+    if ids is not None:
+        owners = [reading.column(role) for role in ("patient", "region")]
+        keys = [column.alias(str(i)) for i, column in enumerate([*owners, ids]) if column is not None]
+        repeats = int((pl.DataFrame(keys).is_duplicated() & ids.is_not_null()).sum())
+        if repeats:
+            words = f"{repeats:,} of {rows:,} cells share their cell id with another of the same patient and region."
+            yield Note("duplicate_cell_ids", words)
+
+
+def _infinite_note(infinite: dict[str, int]) -> Iterator[Note]:
+    if infinite:
+        words = f"{sum(infinite.values()):,} infinite values count as missing, in {listed(infinite)}."
+        yield Note("infinite_values", words)
+
+
+def _missing_note(matrix: np.ndarray, names: list[str]) -> Iterator[Note]:
+    missing = np.array([np.isnan(column).sum() for column in matrix.T])
+    if missing.any():
+        worst = int(missing.argmax())
+        words = (
+            f"{missing.sum():,} of {matrix.size:,} feature values ({missing.sum() / matrix.size:.2%}) are missing, in "
+            f"{(missing > 0).sum()} of {len(names)} features (most in '{names[worst]}': {missing[worst]:,}); they are "
+            "filled from training patients in every fold."
+        )
+        yield Note("missing_values", words)
