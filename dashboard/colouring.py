@@ -24,6 +24,7 @@ __all__ = [
     "colouring",
     "drawn",
     "feature_of",
+    "labels",
     "of_cohort",
     "region_rows",
     "rows_of",
@@ -101,7 +102,7 @@ def colouring(analysis: Analysis, key: str, rows: np.ndarray) -> Colouring:
         raise MilError(
             problem, "colour", f"Choose one of {', '.join(choices(analysis)[:8])}, … or a feature."
         )
-    if key.startswith(_SIGNED):
+    if key.startswith(_SIGNED) and key in analysis.cells:
         return _signed(analysis, key, rows)
     if key == "attention":
         return _attention(analysis, rows)
@@ -127,6 +128,18 @@ def feature_of(cohort: Cohort, key: str) -> int:
     """The column of `features` that the choice `key` names."""
     name = key if key in cohort.names else key.removeprefix("feature ")
     return cohort.names.index(name)
+
+
+def labels(analysis: Analysis) -> np.ndarray:
+    """(B,) label of every patient of the cohort, '' for those without one or left out of the analysis."""
+    keys = ["patient", "region"] if analysis.cohort.bag == "region" else ["patient"]
+    known = analysis.predictions.set_index([analysis.predictions[key].astype(str) for key in keys])["label"]
+    wanted = [analysis.cohort.patients[key].astype(str) for key in keys]
+    return (
+        known.reindex(wanted[0] if len(keys) == 1 else pd.MultiIndex.from_arrays(wanted))
+        .fillna("")
+        .to_numpy()
+    )
 
 
 def rows_of(cohort: Cohort, patient: str) -> np.ndarray:
@@ -201,7 +214,7 @@ def _attention(analysis: Analysis, rows: np.ndarray) -> Colouring:
 
 def _label(analysis: Analysis, rows: np.ndarray) -> Colouring:
     classes = tuple(analysis.facts["classes"])
-    codes = pd.Categorical(analysis.predictions["label"], categories=classes).codes
+    codes = pd.Categorical(labels(analysis), categories=classes).codes
     return _classes("label", codes[analysis.cohort.owner[rows]], classes)
 
 

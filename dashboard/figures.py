@@ -165,35 +165,27 @@ def strip(analysis: Analysis, patient: str) -> go.Figure:
 
 
 def roc(analysis: Analysis) -> go.Figure:
-    """Sensitivity against false alarms of the out-of-fold scores; band = 95 % of bootstrapped cohorts
-    (patients)."""
-    labelled = analysis.predictions.query("label != ''").dropna(subset=["score"])
-    truth = (labelled["label"] == analysis.facts["positive"]).to_numpy()
-    score = labelled["score"].to_numpy()
-    grid = np.linspace(0, 1, 101)
-    low, high = _roc_band(truth, score, grid)
-    false, true = _roc_points(truth, score)
-    edge = {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip", "showlegend": False}
+    """Sensitivity against false alarms, out of fold: the curve whose area is the AUROC, mean over folds and repeats."""
+    curve = analysis.facts["roc"]
     figure = go.Figure(
         [
-            go.Scatter(x=grid, y=high, **edge),
-            go.Scatter(x=grid, y=low, fill="tonexty", fillcolor="rgba(127,134,145,0.22)", **edge),
+            go.Scatter(x=[0, 1], y=[0, 1], mode="lines", line={"dash": "dot", "color": theme.MISSING}),
             go.Scatter(
-                x=[0, 1], y=[0, 1], mode="lines", line={"dash": "dot", "color": theme.MISSING}, name="chance"
-            ),
-            go.Scatter(
-                x=false, y=true, mode="lines", line={"color": theme.AGAINST, "width": 2.5}, name="Milscope"
+                x=[0.0, *curve["fpr"]],
+                y=[0.0, *curve["tpr"]],
+                mode="lines",
+                line={"color": theme.AGAINST, "width": 2.5, "shape": "hv"},
+                hovertemplate="%{y:.0%} found at %{x:.0%} false alarms<extra></extra>",
             ),
         ]
     )
     words = f"AUROC {theme.interval(analysis.facts['scores']['auroc'])}"
     figure.add_annotation(x=0.98, y=0.06, xanchor="right", text=words, font={"size": 14})
     figure.update_xaxes(title="False alarms (1 − specificity)", tickformat=".0%", range=[-0.01, 1.01])
-    figure.update_yaxes(
-        title="Sensitivity", tickformat=".0%", range=[-0.01, 1.01], scaleanchor="x", constrain="domain"
-    )
+    figure.update_yaxes(title="Sensitivity", tickformat=".0%", range=[-0.01, 1.01], scaleanchor="x")
+    figure.update_yaxes(constrain="domain", constraintoward="bottom")
     figure.update_layout(showlegend=False)
-    return finish(figure, f"ROC curve of {len(truth)} labelled patients, out of fold. {words}.")
+    return finish(figure, f"ROC curve, out of fold, mean over folds and repeats. {words}.")
 
 
 def null(analysis: Analysis) -> go.Figure:
@@ -427,24 +419,3 @@ def _swarm(values: np.ndarray) -> np.ndarray:
     counts = pd.Series(bins).groupby(bins).cumcount().to_numpy()
     fan = (counts + 1) // 2 * np.where(counts % 2, 1, -1)
     return fan * min(0.1, 0.3 / max(np.abs(fan).max(initial=0), 1))
-
-
-def _roc_points(truth: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """False-alarm rates and sensitivities at every threshold, from (0, 0) to (1, 1); ties are one step."""
-    order = np.argsort(-score, kind="stable")
-    ends = np.append(np.flatnonzero(np.diff(score[order])), len(score) - 1)
-    hits, alarms = np.cumsum(truth[order])[ends], np.cumsum(~truth[order])[ends]
-    return np.append(0.0, alarms / max(alarms[-1], 1)), np.append(0.0, hits / max(hits[-1], 1))
-
-
-def _roc_band(truth: np.ndarray, score: np.ndarray, grid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """2.5 % and 97.5 % of the sensitivity at each false-alarm rate, over 500 cohorts drawn per class
-    (seeded)."""
-    rng = np.random.default_rng(0)
-    sides = np.flatnonzero(truth), np.flatnonzero(~truth)
-    curves = np.empty((500, len(grid)))
-    for k in range(len(curves)):
-        pick = np.concatenate([rng.choice(side, len(side)) for side in sides])
-        curves[k] = np.interp(grid, *_roc_points(truth[pick], score[pick]))
-    low, high = np.quantile(curves, [0.025, 0.975], axis=0)
-    return low, high

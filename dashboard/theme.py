@@ -179,11 +179,9 @@ def percent(share: float | None) -> str:
 
 
 def p_value(null: Mapping[str, Any]) -> str:
-    """The p of a permutation null, 'p = 0.03'; where no permutation reached the score, 'p < …'."""
-    p, n = float(null["p"]), int(null.get("permutations", 0))
-    if n and p <= 1 / (n + 1) * 1.000001:
-        return f"p < {math.ceil(1e4 / (n + 1)) / 1e4:.2g}" if n > 1 else "p n/a"
-    return f"p = {p:.2g}"
+    """The p of a permutation null in words: 'p = 0.03', 'p = 0.42'."""
+    p = float(null["p"])
+    return f"p = {p:.1g}" if p < 0.1 else f"p = {p:.2f}"
 
 
 def score_name(key: str) -> str:
