@@ -101,9 +101,8 @@ class Analysis:
         """
         folder = Path(folder)
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise MilError(
-                f"'{folder.name}' exists already.", str(folder), "Choose another folder, or delete this one."
-            )
+            problem = f"'{folder.name}' exists already."
+            raise MilError(problem, str(folder), "Choose another folder, or delete this one.")
         folder.parent.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
         try:
@@ -168,8 +167,9 @@ def _target(cohort: Cohort, settings: Settings) -> tuple[Binary, np.ndarray]:
         for name in settings.classes:
             if not (text == name).any():
                 there = ", ".join(f"'{label}'" for label in sorted(set(text) - {""}))
+                problem = f"No patient has the label '{name}'."
                 raise MilError(
-                    f"No patient has the label '{name}'.",
+                    problem,
                     f"--classes, column '{settings.target}'",
                     f"Labels: {there}.",
                 )
@@ -222,13 +222,13 @@ def _early(
     name: str, members: dict[str, Member], cohort: Cohort, dealt: Plan, task: Binary, kept: np.ndarray
 ) -> dict[str, Any]:
     """The first member's out-of-fold ranking, to be seen while the others train."""
-    score = explain(members, stack(members, dealt, task), cohort.offsets).score.mean(0)
-    known = task.labelled
+    scores = explain(members, stack(members, dealt, task), cohort.offsets).score
+    score, known = scores.mean(0), task.labelled
     rows = zip(cohort.patients["patient"][kept], task.words()[kept], Binary.link(score[kept]), strict=True)
     return {
         "member": name,
         "positive": task.positive,
-        "auroc": float(validation.auroc(score[known], task.y[known])),
+        "auroc": float(validation.auroc(scores[:, known], task.y[None, known], dealt.fold[:, known]).mean()),
         "predictions": [{"patient": str(p), "label": str(w), "prediction": float(v)} for p, w, v in rows],
     }
 
@@ -246,11 +246,12 @@ def _judged(
     """Scores, those of the members, the null, baselines, and the verdict."""
     cut = _thresholds(dealt, task)
     out: dict[str, Any] = {"threshold": float(Binary.link(cut).mean())}
-    out["scores"] = validation.scores(shown.score, task, threshold=cut, seed=settings.seed)
+    out["scores"] = validation.scores(shown.score, dealt, task, threshold=cut, seed=settings.seed)
     out["members"] = {
-        name: validation.scores(one.score, task, threshold=cut, seed=settings.seed)
+        name: validation.scores(one.score, dealt, task, threshold=cut, seed=settings.seed)
         for name, one in alone.items()
     }
+    out["roc"] = validation.roc(shown.score, dealt, task)
     permutations = PERMUTATIONS if settings.permutations is None else settings.permutations
     if permutations and len(np.unique(cohort.groups)) == cohort.B:  # bags of one patient are not exchangeable
         out["null"] = validation.null(
@@ -360,7 +361,9 @@ def _all_facts(
         },
     }
     facts |= {
-        key: judged[key] for key in ("scores", "threshold", "null", "baselines", "verdict") if key in judged
+        key: judged[key]
+        for key in ("scores", "roc", "threshold", "null", "baselines", "verdict")
+        if key in judged
     }
     facts["warnings"] = [{"kind": note.kind, "words": note.words} for note in cohort.notes] + _warnings(facts)
     facts["versions"] = {name: version(name) for name in ("milscope", *LIBRARIES)}
@@ -379,14 +382,14 @@ def _warnings(facts: dict[str, Any]) -> list[dict[str, str]]:
     out = []
     counts, unlabelled = [facts["counts"][c] for c in facts["classes"]], facts["counts"]["unlabelled"]
     if min(counts) < validation.FEW:
-        words = f"Exploratory: only {min(counts)} patients in the smaller class; scores carry no claim below {validation.FEW}."
+        words = f"Exploratory: {min(counts)} patients in the smaller class; below {validation.FEW} scores carry no claim."
         out.append({"kind": "small_cohort", "words": words})
     if unlabelled:
         words = f"{unlabelled} patient(s) have no label: kept out of training, predicted, and marked."
         out.append({"kind": "unlabelled_patients", "words": words})
     number = facts["baselines"]["number of cells"]["auroc"]
     if number["low"] > 0.5:
-        words = f"The number of cells alone tells the classes apart (AUROC {number['value']:.2f}): a sign of how samples were taken."
+        words = f"The number of cells alone tells the classes apart (AUROC {number['value']:.2f}); was sampling alike?"
         out.append({"kind": "cells_predict_label", "words": words})
     return out
 
@@ -473,7 +476,8 @@ def _facts(folder: Path) -> dict[str, Any]:
         facts["cohort"]["path"]
     except FileNotFoundError:
         fix = "Give the folder that 'milscope run --out' wrote."
-        raise MilError(f"There is no analysis in '{folder.name}'.", str(folder), fix) from None
+        problem = f"There is no analysis in '{folder.name}'."
+        raise MilError(problem, str(folder), fix) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         problem = f"The analysis in '{folder.name}' is damaged: {error}"
         raise MilError(problem, str(folder / "analysis.json"), "Run the analysis again.") from None

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 
 class MilError(Exception):
-    """A problem the user can mend. `problem` quotes the value, `where` names file, column or row, `fix` says what to do."""
+    """A problem the user can mend: `problem` quotes the value, `where` names file or column, `fix` what to do."""
 
     def __init__(self, problem: str, where: str = "", fix: str = "") -> None:
         super().__init__(problem, where, fix)

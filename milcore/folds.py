@@ -56,7 +56,7 @@ def plan(strata: np.ndarray, groups: np.ndarray, *, repeats: int, seed: int) -> 
 
 
 def _deal(strata: np.ndarray, groups: np.ndarray, folds: int, draw: np.random.Generator) -> np.ndarray:
-    """One random deal: groups in random order within their kind, dealt in turn, each kind going on where the last ended."""
+    """One random deal: groups in random order within their kind, dealt in turn, each kind where the last ended."""
     _, group = np.unique(groups, return_inverse=True)
     n = group.max() + 1
     # A group's kind is the mixture of its bags' strata, so that patients with one bag of each class are balanced too.

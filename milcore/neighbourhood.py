@@ -69,8 +69,8 @@ def abundance(
     owner = np.repeat(np.arange(B), counts)
     weight = np.where(kept, 1 / counts, 0)[owner]
     start = sparse.csr_array((weight, (graph.node, owner)), shape=(M, B))
-    mass = np.bincount(graph.node, kept[owner].astype(float), M)
-    mass /= mass.sum()
+    cells = np.bincount(graph.node, kept[owner].astype(float), M)
+    mass = cells / cells.sum()
     q = start.toarray().astype(np.float32)
     kernels, means = [], []
     for done in range(1, SCALES[-1] + 1):
@@ -216,7 +216,7 @@ def _inner(pairs: list[tuple[int, ...]], scores: np.ndarray, fold: np.ndarray, f
 def evidence(
     around: Abundance, models: list[Regression], plan: Plan, owner: np.ndarray, kept: np.ndarray
 ) -> np.ndarray:
-    """(R, N) float32 evidence of every cell, by the outer model of its patient's fold: a patient's mean is its score."""
+    """(R, N) float32 evidence of every cell by the outer model of its patient's fold; a patient's mean is its score."""
     R, folds = plan.repeats, plan.folds
     scale = np.concatenate([m.scale for m in models])
     coefficients = np.concatenate([m.coefficients for m in models])
@@ -235,7 +235,7 @@ def _carried_back(
     """Evidence of each node (M, models) and the constant (models,) that goes with it.
 
     score_p = sum_j mass_j (Q_jp / mean_j - 1) beta_j with beta = R coefficients, and Q = A^s start, so a cell at node i
-    has evidence sum_j (A^s)_ji gamma_j with gamma = mass beta / mean. Models of a smaller scale join later in one sweep.
+    has evidence sum_j (A^s)_ji gamma_j with gamma = mass beta / mean. Models of smaller scale join later in one sweep.
     """
     back = sparse.csr_array(around.graph.step.T)
     gamma, shift = _gamma(around, scale, coefficients, kept)

@@ -26,8 +26,8 @@ PROBED = 12  # lists visited of the about sqrt(nodes) lists of the coarse index
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """Nodes are distinct cells. `node` (N,) the node of each cell; `size` (M,) cells in each node;
-    `points` (M, F) standardised features, missing values at 0; `neighbours`, `distances` (M, k) nearest nodes, itself first;
+    """Nodes are distinct cells. `node` (N,) the node of each cell; `size` (M,) cells in each node; `points` (M, F)
+    standardised features, missing values at 0; `neighbours`, `distances` (M, k) nearest nodes, itself first;
     `step` (M, M) row-stochastic sparse matrix: one step of diffusion from a cell of a node."""
 
     node: np.ndarray
@@ -101,7 +101,7 @@ def _distinct(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
     The projection adds column by column so that equal rows give the same float to the last bit.
     """
-    direction = np.random.default_rng(0).normal(size=x.shape[1])
+    direction = np.random.default_rng(0).normal(size=(x.shape[1],))
     key = np.zeros(len(x))
     for column, factor in enumerate(direction):
         key += x[:, column].astype(np.float64) * factor

@@ -90,7 +90,7 @@ def _placed(points: np.ndarray, landmarks: np.ndarray, coordinates: np.ndarray) 
 
 
 def _spread(coordinates: np.ndarray, graph: Graph) -> np.ndarray:
-    """Cells of one node lie on a small disc around it, area by their number (a sunflower), instead of hiding each other."""
+    """Cells of one node lie on a small disc around it (a sunflower, area by number) instead of hiding each other."""
     out = coordinates[graph.node]
     shared = graph.size[graph.node] > 1
     if not shared.any():

@@ -128,7 +128,7 @@ def binary(labels: pd.Series, *, target: str, positive: str | None = None) -> Bi
         problem = f"'{positive}' is not a label of '{target}'."
         raise MilError(problem, f"Labels: {_listed(classes)}", "Give one of these as --positive.")
     if counts.min() < MIN_PATIENTS:
-        problem = f"Class '{counts.idxmin()}' of '{target}' has {counts.min()} patient(s); at least {MIN_PATIENTS} are needed."
+        problem = f"Class '{counts.idxmin()}' of '{target}' has {counts.min()} patient(s); {MIN_PATIENTS} are needed."
         raise MilError(
             problem, f"Patients per label: {_counted(counts)}", "Add patients or choose another target."
         )

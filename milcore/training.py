@@ -74,9 +74,8 @@ class Settings:
         """MilError for names this version does not know."""
         known = {f.name for f in fields(cls)}
         if unknown := sorted(set(saved) - known):
-            raise MilError(
-                f"'{unknown[0]}' is not a setting.", "settings", f"Known: {', '.join(sorted(known))}."
-            )
+            problem = f"'{unknown[0]}' is not a setting."
+            raise MilError(problem, "settings", f"Known: {', '.join(sorted(known))}.")
         return cls(**saved | {"classes": tuple(saved.get("classes", ()))})
 
 
@@ -101,7 +100,7 @@ def cross_fit(
     seed: int,
     share: Callable[[float], None],
 ) -> Member:
-    """Trains outer and pair models of all repeats as one stack on x (N, F) and scores the patients each has not seen."""
+    """Trains outer and pair models of all repeats as one stack on x (N, F); scores the patients each has not seen."""
     jobs = [(r, out) for r in range(plan.repeats) for out in plan.without(1) + plan.without(2)]
     train = np.stack([plan.training(r, out) for r, out in jobs])
     mean, sd = measured.scale(train)
@@ -123,7 +122,7 @@ def _train(
 ) -> None:
     first, count = torch.from_numpy(offsets[:-1].copy()), torch.from_numpy(np.diff(offsets))
     y = torch.from_numpy(np.nan_to_num(task.y)).float()
-    k = int(min(CELLS, count.max()))
+    k = min(CELLS, int(count.max()))
     steps = -(-int(train.sum(1).max()) // PATIENTS)
     optimiser = torch.optim.AdamW(networks.parameters(), lr=RATE, weight_decay=DECAY, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=RATE, total_steps=EPOCHS * steps)
@@ -143,7 +142,7 @@ def _train(
 
 
 def _turns(train: torch.Tensor, steps: int, draw: torch.Generator) -> torch.Tensor:
-    """(steps, S, P) patients: every model goes through its own training patients in random order, round again at the end."""
+    """(steps, S, P) patients: every model goes through its own training patients in random order, then round again."""
     order = torch.where(train, torch.rand(train.shape, generator=draw), 2.0).argsort(1)
     place = torch.arange(steps * PATIENTS) % train.sum(1, keepdim=True)
     return order.gather(1, place).view(len(train), steps, PATIENTS).transpose(0, 1)
@@ -214,9 +213,11 @@ def _whole(
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
-        raise MilError(f"'{value}' is not a choice.", f"--{name}", f"Choose one of: {', '.join(allowed)}.")
+        problem = f"'{value}' is not a choice."
+        raise MilError(problem, f"--{name}", f"Choose one of: {', '.join(allowed)}.")
 
 
 def _at_least(name: str, value: int | None, least: int) -> None:
     if value is not None and value < least:
-        raise MilError(f"{value} is too small.", f"--{name}", f"Give {least} or more.")
+        problem = f"{value} is too small."
+        raise MilError(problem, f"--{name}", f"Give {least} or more.")

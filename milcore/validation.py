@@ -13,7 +13,7 @@ from milcore.folds import Plan
 from milcore.neighbourhood import cross_fit
 from milcore.tasks import Binary
 
-__all__ = ["FEW", "auroc", "baseline", "null", "scores", "verdict"]
+__all__ = ["FEW", "auroc", "baseline", "null", "roc", "scores", "verdict"]
 
 FEW = 10  # patients in the smaller class below which nothing is claimed
 RESAMPLES = 1000
@@ -21,34 +21,65 @@ Z95 = 1.959964
 NULL_COSTS = (1.0, 10.0, 100.0)
 
 
-def auroc(score: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Area under the ROC curve of scores (..., n) against y (n,) or (..., n) of 0 and 1; ties count half."""
-    positives = y.sum(-1)
-    ranks = (rankdata(score, axis=-1) * y).sum(-1)
-    return (ranks - positives * (positives + 1) / 2) / (positives * (y.shape[-1] - positives))
+def auroc(score: np.ndarray, y: np.ndarray, fold: np.ndarray) -> np.ndarray:
+    """Share of (positive, negative) pairs of one fold whose scores are in the right order, ties counting half.
+
+    score (..., n), y (..., n) of 0 and 1, fold (..., n) -> (...). Both patients of a pair are scored by the same model,
+    which saw neither, so chance is exactly .5; pairs across folds would pull it below, because each patient is missing
+    from the other side's training set (leave-pair-out: Airola et al., Comput Stat Data Anal 2011).
+    """
+    right, pairs = np.zeros(score.shape[:-1]), np.zeros(score.shape[:-1])
+    for f in np.unique(fold):
+        here = fold == f
+        positive, negative = here & (y == 1), here & (y == 0)
+        among = np.where(here, score, np.inf)  # patients of other folds rank last, above everyone here
+        ranks = (rankdata(among, axis=-1) * positive).sum(-1)
+        P, N = positive.sum(-1), negative.sum(-1)
+        right += np.where(P * N > 0, ranks - P * (P + 1) / 2, 0)
+        pairs += P * N
+    return right / np.maximum(pairs, 1)
 
 
-def scores(score: np.ndarray, task: Binary, *, threshold: np.ndarray, seed: int) -> dict[str, dict[str, Any]]:
+def scores(
+    score: np.ndarray, plan: Plan, task: Binary, *, threshold: np.ndarray, seed: int
+) -> dict[str, dict[str, Any]]:
     """Scores (R, B) of every patient out of fold -> name -> {value, low, high, spread}.
 
-    The value is that of the mean over repeats, with a 95 % interval over patients: for AUROC by Newcombe's method 5
-    (Stat Med 2006), which holds up in small samples and at 1, else by bootstrap. `spread` is the range over repeats: how
-    much retraining alone moves the value, not an interval.
+    `auroc` is the mean over repeats, with a 95 % interval over patients by Newcombe's method 5 (Stat Med 2006), which
+    holds up in small samples and at 1. The others are those of the mean score, with a bootstrap interval. `spread` is
+    the range over repeats: how much retraining alone moves the value, not an interval.
     """
     known = task.labelled
     y, each, cut = task.y[known], score[:, known], threshold[known]
-    mean = each.mean(0)
-    low, high = _auroc_interval(float(auroc(mean, y)), int(y.sum()), int((1 - y).sum()))
+    ranked, mean = auroc(each, y[None], plan.fold[:, known]), each.mean(0)
+    interval = _auroc_interval(float(ranked.mean()), int(y.sum()), int((1 - y).sum()))
     draws = np.random.default_rng([seed, 2]).multinomial(len(y), np.full(len(y), 1 / len(y)), RESAMPLES)
     draws = draws[((draws @ y) > 0) & ((draws @ (1 - y)) > 0)]
     plain = np.ones((1, len(y)))
-    out = {"auroc": _with_spread(float(auroc(mean, y)), (low, high), auroc(each, y[None]))}
+    out = {"auroc": _with_spread(float(ranked.mean()), interval, ranked)}
     for name, measure in MEASURES.items():
         resampled = measure(mean, y, cut, draws)
         interval = (float(np.quantile(resampled, 0.025)), float(np.quantile(resampled, 0.975)))
         spread = np.array([measure(s, y, cut, plain)[0] for s in each])
         out[name] = _with_spread(float(measure(mean, y, cut, plain)[0]), interval, spread)
     return out
+
+
+def roc(score: np.ndarray, plan: Plan, task: Binary) -> dict[str, list[float]]:
+    """{fpr, tpr}: the ROC curve that goes with `auroc`: the mean of the curves of all folds and repeats, weighted by
+    their pairs of patients."""
+    known = task.labelled
+    grid, tpr, pairs = np.linspace(0, 1, 101), np.zeros(101), 0
+    for s, fold in zip(score[:, known], plan.fold[:, known], strict=True):
+        for f in range(plan.folds):
+            y, here = task.y[known][fold == f], s[fold == f]
+            weight = int(y.sum() * (1 - y).sum())
+            if weight:
+                order = np.argsort(-here)
+                up, along = np.cumsum(y[order]) / y.sum(), np.cumsum(1 - y[order]) / (1 - y).sum()
+                tpr += weight * np.append(0, up)[np.searchsorted(np.append(0, along), grid, side="right") - 1]
+                pairs += weight
+    return {"fpr": grid.round(4).tolist(), "tpr": (tpr / max(pairs, 1)).round(4).tolist()}
 
 
 def null(
@@ -60,7 +91,7 @@ def null(
     seed: int,
     share: Callable[[float], None],
 ) -> dict[str, Any]:
-    """Could this be chance? AUROC of a reduced chain on true and on permuted labels -> {p, permutations, chain, observed, auroc}.
+    """Could this be chance? -> {p, permutations, chain, observed, auroc}: a reduced chain on true and permuted labels.
 
     The chain is one repeat of least-squares regression in the patients' kernels, scale and ridge chosen on inner
     folds: linear in the labels, so all permutations are one product. Labels are permuted within folds, which keeps
@@ -72,7 +103,7 @@ def null(
     for f in range(plan.folds):
         here = np.flatnonzero(known & (fold == f))
         y[here, 1:] = draw.permuted(y[here, 1:], axis=0)
-    reached = auroc(_least_squares_chain(kernels, plan, y, share)[known].T, y[known].T)
+    reached = auroc(_least_squares_chain(kernels, plan, y, share)[known].T, y[known].T, fold[known])
     as_good = int((reached[1:] >= reached[0] - 1e-12).sum())
     return {
         "p": (1 + as_good) / (1 + permutations),
@@ -94,7 +125,7 @@ def baseline(summary: np.ndarray, plan: Plan, task: Binary, *, seed: int) -> dic
     kernel = (z @ z.T)[None] / z.shape[1]
     patients = np.arange(len(z))
     score = np.stack([m.scores(kernel)[plan.fold[r], patients] for r, m in enumerate(models)])
-    return {"auroc": scores(score, task, threshold=np.zeros(len(z)), seed=seed)["auroc"]}
+    return {"auroc": scores(score, plan, task, threshold=np.zeros(len(z)), seed=seed)["auroc"]}
 
 
 def verdict(measured: dict[str, Any], chance: dict[str, Any] | None, task: Binary) -> dict[str, str]:
@@ -142,9 +173,9 @@ def _auroc_interval(value: float, positives: int, negatives: int) -> tuple[float
         inner = 1 + half * (1 - theta) / (2 - theta) + half * theta / (1 + theta)
         return abs(theta - value) - Z95 * np.sqrt(theta * (1 - theta) * inner / (positives * negatives))
 
-    tiny = 1e-12
-    low = 0.0 if value <= tiny else brentq(excess, tiny, value)
-    high = 1.0 if value >= 1 - tiny else brentq(excess, value, 1 - tiny)
+    tiny = 1e-9
+    low = 0.0 if value <= tiny else brentq(excess, tiny, min(value, 1 - tiny))
+    high = 1.0 if value >= 1 - tiny else brentq(excess, max(value, tiny), 1 - tiny)
     return float(low), float(high)
 
 
