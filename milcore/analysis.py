@@ -389,7 +389,7 @@ def _warnings(facts: dict[str, Any]) -> list[dict[str, str]]:
         out.append({"kind": "unlabelled_patients", "words": words})
     number = facts["baselines"]["number of cells"]["auroc"]
     if number["low"] > 0.5:
-        words = f"The number of cells alone tells the classes apart (AUROC {number['value']:.2f}); was sampling alike?"
+        words = f"The number of cells alone tells the classes apart (AUROC {number['value']:.2f})."
         out.append({"kind": "cells_predict_label", "words": words})
     return out
 

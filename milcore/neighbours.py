@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -67,16 +68,22 @@ def nearest(points: np.ndarray, queries: np.ndarray, k: int) -> tuple[np.ndarray
 
     points, queries = np.ascontiguousarray(points, np.float32), np.ascontiguousarray(queries, np.float32)
     k = min(k, len(points))
-    index = faiss.IndexFlatL2(points.shape[1])
-    if len(points) > EXACT:
-        lists = int(np.sqrt(len(points)))
-        index = faiss.IndexIVFFlat(index, points.shape[1], lists)
-        index.cp.niter, index.cp.max_points_per_centroid, index.cp.seed = 8, 64, 1
-        index.train(points)
-        index.nprobe = PROBED
+    flat = faiss.IndexFlatL2(points.shape[1])
+    index = flat if len(points) <= EXACT else _coarse(flat, points)
     index.add(points)
     square, found = index.search(queries, k)
     return _no_gaps(found), np.sqrt(np.maximum(square, 0))
+
+
+def _coarse(flat: Any, points: np.ndarray) -> Any:
+    """A trained inverted file over about sqrt(points) k-means cells."""
+    import faiss
+
+    index = faiss.IndexIVFFlat(flat, points.shape[1], int(np.sqrt(len(points))))
+    index.cp.niter, index.cp.max_points_per_centroid, index.cp.seed = 8, 64, 1
+    index.train(points)
+    index.nprobe = PROBED
+    return index
 
 
 def _no_gaps(found: np.ndarray) -> np.ndarray:
