@@ -167,7 +167,7 @@ class Cohort:
 
     def label(self, name: str) -> pd.Series:
         """(B,) a patient-level column, missing where unknown; MilError if there is none of that name."""
-        known = [column for column in self.patients if column not in KEYS["region"]]
+        known = [column for column in self.patients if column not in KEYS[self.bag]]
         if name not in known:
             problem = f"There is no patient-level column '{name}'."
             raise MilError(problem, self._place(), alike(name, known))

@@ -20,6 +20,7 @@ ENOUGH_CELLS = (
     5  # in the median patient, before a number that never varies within patients is taken for theirs
 )
 ENOUGH_ROWS = 20  # before a column may be called a running number
+SAMPLE_ROWS = 10_000  # usually show that a column varies within bags
 NUMBERED = 100  # rows, before whole numbers that never repeat are called ids
 
 
@@ -131,7 +132,9 @@ def _named(frame: pl.DataFrame, columns: Columns) -> Iterator[Role]:
 def _whole(column: pl.Series) -> bool:
     """Text, or numbers without fractions: fit to be a name or a code."""
     if column.dtype.is_float():
-        return bool((column.drop_nulls().drop_nans() % 1 == 0).all())
+        return all(
+            bool((part.drop_nulls().drop_nans() % 1 == 0).all()) for part in (column.head(100), column)
+        )
     return column.dtype.is_integer() or _wordy(column)
 
 
@@ -212,6 +215,10 @@ def _owners(frame: pl.DataFrame, columns: Columns, roles: dict[str, Role]) -> li
             problem = f"No column says which {wanted} a cell belongs to."
             where = f"the columns {', '.join(frame.columns[:12])}{', ...' * (frame.width > 12)}"
             raise MilError(problem, where, f"Name it with --{wanted}. {_candidates(frame, roles)}")
+    patients = frame[owners[0]]
+    if not patients.cast(pl.String).str.strip_chars().replace("", None).count():
+        problem = f"No cell has a patient: column '{patients.name}' is blank."
+        raise MilError(problem, f"column '{patients.name}'", "Name another column with --patient.")
     return owners if columns.bag == "region" else owners[:1]
 
 
@@ -247,21 +254,27 @@ class Profile:
 
 
 def _profiles(frame: pl.DataFrame, owners: list[str], skip: set[str]) -> Iterator[Profile]:
-    """One pass over the table, one over its bags, and a look at each column."""
-    place = {name: str(i) for i, name in enumerate(frame.columns)}  # a name may mean something to polars
-    safe = frame.rename(place)
-    keys = [place[name] for name in owners]
+    """A look at each column; only those that never vary within an owner at the start are followed to the end."""
+    place = {name: str(i) for i, name in enumerate(frame.columns)}  # so that no name meets one made here
+    safe, keys = frame.rename(place), [place[name] for name in owners]
     wanted = {name: place[name] for name in frame.columns if name not in skip}
-    values = [_values(at, safe.schema[at]) for at in wanted.values() if _countable(safe.schema[at])]
-    ends = [value.min().name.prefix("low ") for value in values]
-    ends += [value.max().name.prefix("high ") for value in values]
-    rows = pl.len().alias("rows")
-    table = safe.lazy().select([*ends, rows]).collect()
-    bags = safe.lazy().group_by(keys).agg([*ends, rows]).drop_nulls(keys[:1]).collect()
-    changes = int(safe.select(pl.struct(keys).ne_missing(pl.struct(keys).shift()).sum()).item())
+    countable = [at for at in wanted.values() if _countable(safe.schema[at])]
+    start = _ends(safe.head(SAMPLE_ROWS), keys, countable)
+    quiet = [at for at in countable if start[f"low {at}"].eq_missing(start[f"high {at}"]).all()]
+    bags = _ends(safe, keys, quiet)
+    changes = int(safe.select(pl.any_horizontal(pl.col(keys).ne_missing(pl.col(keys).shift())).sum()).item())
     cells = float(np.median(bags["rows"])) if len(bags) else 0.0
     for name, at in wanted.items():
-        yield _profile(frame[name], (table, bags), at=at, changes=changes, cells=cells)
+        ends = (bags[f"low {at}"], bags[f"high {at}"]) if at in quiet else None
+        yield _profile(frame[name], ends, changes=changes, cells=cells)
+
+
+def _ends(frame: pl.DataFrame, keys: list[str], names: list[str]) -> pl.DataFrame:
+    """The least and the greatest value of columns in every bag, and the bags' sizes."""
+    values = [_values(name, frame.schema[name]) for name in names]
+    ends = [value.min().name.prefix("low ") for value in values]
+    ends += [value.max().name.prefix("high ") for value in values]
+    return frame.lazy().group_by(keys).agg([*ends, pl.len().alias("rows")]).drop_nulls(keys[:1]).collect()
 
 
 def _values(name: str, dtype: pl.DataType) -> pl.Expr:
@@ -277,20 +290,18 @@ def _countable(dtype: pl.DataType) -> bool:
 
 
 def _profile(
-    column: pl.Series, seen: tuple[pl.DataFrame, pl.DataFrame], *, at: str, changes: int, cells: float
+    column: pl.Series, ends: tuple[pl.Series, pl.Series] | None, *, changes: int, cells: float
 ) -> Profile:
-    """`seen` holds the least and the greatest value of each column, in the table and in every bag."""
-    table, bags = seen
-    word, countable = _wordy(column), _countable(column.dtype)
-    least, most = (table[f"{end} {at}"].item() if countable else None for end in ("low", "high"))
-    whole = column.dtype.is_numeric() and _whole(column)
+    """`ends` are the least and greatest value in every bag, unless the column is known to vary within bags."""
+    word, whole = _wordy(column), column.dtype.is_numeric() and _whole(column)
+    least, most = (ends[0].min(), ends[1].max()) if ends else (None, None)
     return Profile(
         name=column.name,
-        number=countable and not word,
+        number=_countable(column.dtype) and not word,
         word=word,
-        empty=countable and least is None,
-        constant=countable and least == most and not (word and column.null_count()),
-        constant_within=countable and bags[f"low {at}"].eq_missing(bags[f"high {at}"]).all(),
+        empty=ends is not None and least is None,
+        constant=ends is not None and least == most and not (word and column.null_count()),
+        constant_within=ends is not None and ends[0].eq_missing(ends[1]).all(),
         whole=whole,
         numbering=whole and _numbering(column, changes),
         levels=_levels(column) if word else 0,
@@ -303,7 +314,7 @@ def _numbering(column: pl.Series, changes: int) -> bool:
     if len(column) < ENOUGH_ROWS or column.null_count():
         return False
     steps = int((column.diff(null_behavior="ignore") != 1).fill_null(value=True).sum())
-    if steps <= min(changes, len(column) // 10):
+    if steps <= min(changes, len(column) // 5):
         return True
     return len(column) >= NUMBERED and column.n_unique() == len(column)
 

@@ -21,6 +21,7 @@ from milcore.tables import Table, read_tables
 
 __all__ = ["Columns", "Role", "read_cohort", "recognise"]
 
+ROWS_AT_ONCE = 1 << 14  # of the matrix, filled while they are in the processor's cache
 OWN = ("patient", "region", "cell_id", "x", "y", "cell_type")  # the cohort's own names for columns of cells
 
 
@@ -77,7 +78,8 @@ def _cohort(reading: _Reading, outcomes: pl.DataFrame | None) -> Cohort:
     patient, region = (_coded(reading.column(role), rows) for role in ("patient", "region"))
     order, offsets = _grouped(patient, region, reading)
     features, names, gaps = _features(reading, order)
-    notes = [*reading.table.notes, *_role_notes(reading), *_owner_notes(reading, order, offsets), *gaps]
+    owners = _owner_notes(reading, patient, region, offsets=offsets)
+    notes = [*reading.table.notes, *_role_notes(reading), *owners, *gaps]
     bags = _bags(reading, patient.take(order), region.take(order), order=order, offsets=offsets)
     if outcomes is not None:
         named = {role: reading.names(role)[0] for role in ("patient", "region") if reading.names(role)}
@@ -122,9 +124,6 @@ def _grouped(
         beside = len(region.categories) + 1
         bag = np.where(bag < 0, -1, bag * beside + region.codes % beside)
     order = np.flatnonzero(bag >= 0)
-    if not len(order):
-        problem = f"No cell has a patient: column '{reading.names('patient')[0]}' is blank."
-        raise MilError(problem, reading.files[0], "Name another column with --patient.")
     bag = pd.factorize(bag[order])[0]
     order = order[np.argsort(bag, kind="stable")]
     return order, np.concatenate([[0], np.cumsum(np.bincount(bag))])
@@ -150,7 +149,9 @@ def _bags(
         varying = np.flatnonzero((least < most) & (most >= 0))
         if len(varying):
             b = varying[0]
-            raise _contradiction(name, reading, bags.iloc[b].tolist(), (values[least[b]], values[most[b]]))
+            raise _contradiction(
+                name, reading, bags.iloc[b].tolist(), (values[int(least[b])], values[int(most[b])])
+            )
         label = plain(values.gather(pl.Series(most).set(pl.Series(most < 0), None)))
         bags[name if name not in bags else f"{name} (cell table)"] = label
     return bags
@@ -179,19 +180,19 @@ def _contradiction(name: str, reading: _Reading, owner: list[Any], values: tuple
 
 
 def _features(reading: _Reading, order: np.ndarray) -> tuple[np.ndarray, list[str], list[Note]]:
-    """The matrix in cohort order, the features' names, and what had to be taken for missing."""
-    measured = list(_measured(reading))
-    matrix = np.empty((len(order), len(measured)), np.float32)
-    infinite: dict[str, int] = {}
-    for j, (name, values) in enumerate(measured):
-        column = values(order)
-        endless = np.isinf(column)
-        if endless.any():
-            infinite[name] = int(endless.sum())
-            column = np.where(endless, np.nan, column)
-        matrix[:, j] = column
-    names = [name for name, _ in measured]
-    return matrix, names, [*_infinite_note(infinite), *_missing_note(matrix, names)]
+    """The matrix in cohort order, the features' names, and what is missing or had to be taken for missing."""
+    names, values = zip(*_measured(reading), strict=True)
+    matrix = np.empty((len(order), len(names)), np.float32)
+    infinite, missing = np.zeros((2, len(names)), np.int64)
+    for begin in range(0, len(order), ROWS_AT_ONCE):
+        block = matrix[begin : begin + ROWS_AT_ONCE]
+        for j, of_rows in enumerate(values):
+            block[:, j] = of_rows(order[begin : begin + ROWS_AT_ONCE])
+        endless = np.isinf(block)
+        block[endless] = np.nan
+        infinite += endless.sum(axis=0)
+        missing += np.isnan(block).sum(axis=0)
+    return matrix, list(names), [*_gap_notes(names, infinite, missing, cells=len(order))]
 
 
 def _measured(reading: _Reading) -> Iterator[tuple[str, Callable[[np.ndarray], np.ndarray]]]:
@@ -267,10 +268,12 @@ def _role_notes(reading: _Reading) -> Iterator[Note]:
             yield Note("feature_left_out", f"'{role.name}' was named as a feature but left out: {role.why}.")
 
 
-def _owner_notes(reading: _Reading, order: np.ndarray, offsets: np.ndarray) -> Iterator[Note]:
+def _owner_notes(
+    reading: _Reading, patient: pd.Categorical, region: pd.Categorical, *, offsets: np.ndarray
+) -> Iterator[Note]:
     rows, bag = reading.table.frame.height, reading.columns.bag
-    if len(order) < rows:
-        words = f"{rows - len(order):,} of {rows:,} cells have no patient and were left out."
+    if offsets[-1] < rows:
+        words = f"{rows - offsets[-1]:,} of {rows:,} cells have no patient and were left out."
         yield Note("cells_without_patient", words)
     single = int((np.diff(offsets) == 1).sum())
     if single:
@@ -278,27 +281,26 @@ def _owner_notes(reading: _Reading, order: np.ndarray, offsets: np.ndarray) -> I
         yield Note("one_cell", words)
     ids = reading.column("cell")
     if ids is not None:
-        owners = [reading.column(role) for role in ("patient", "region")]
-        keys = [column.alias(str(i)) for i, column in enumerate([*owners, ids]) if column is not None]
+        keys = {"patient": patient.codes, "region": region.codes, "id": ids}
         repeats = int((pl.DataFrame(keys).is_duplicated() & ids.is_not_null()).sum())
         if repeats:
             words = f"{repeats:,} of {rows:,} cells share their cell id with another of the same patient and region."
             yield Note("duplicate_cell_ids", words)
 
 
-def _infinite_note(infinite: dict[str, int]) -> Iterator[Note]:
-    if infinite:
-        words = f"{sum(infinite.values()):,} infinite values count as missing, in {listed(infinite)}."
-        yield Note("infinite_values", words)
-
-
-def _missing_note(matrix: np.ndarray, names: list[str]) -> Iterator[Note]:
-    missing = np.array([np.isnan(column).sum() for column in matrix.T])
-    if missing.any():
-        worst = int(missing.argmax())
-        words = (
-            f"{missing.sum():,} of {matrix.size:,} feature values ({missing.sum() / matrix.size:.2%}) are missing, in "
-            f"{(missing > 0).sum()} of {len(names)} features (most in '{names[worst]}': {missing[worst]:,}); they are "
-            "filled from training patients in every fold."
+def _gap_notes(
+    names: Sequence[str], infinite: np.ndarray, missing: np.ndarray, *, cells: int
+) -> Iterator[Note]:
+    """`infinite` and `missing` (F,) count values; the infinite ones are among the missing."""
+    if infinite.any():
+        where = listed([name for name, many in zip(names, infinite, strict=True) if many])
+        yield Note(
+            "infinite_values", f"Infinite values, counted as missing ({infinite.sum():,}), in {where}."
         )
+    if missing.any():
+        worst, values = int(missing.argmax()), cells * len(names)
+        share = f"{missing.sum():,} of {values:,} ({missing.sum() / values:.2%})"
+        most = f"most in '{names[worst]}': {missing[worst]:,}"
+        done = "They are filled from the training patients of each fold."
+        words = f"Missing feature values: {share}, in {(missing > 0).sum()} of {len(names)} features ({most}). {done}"
         yield Note("missing_values", words)

@@ -6,7 +6,7 @@ import csv
 import gzip
 import warnings
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +87,14 @@ def read_table(path: Path, *, text: Collection[str] = (), wanted: Collection[str
     if not table.frame.height or not table.frame.width:
         problem = f"'{path.name}' has no rows."
         raise MilError(problem, str(path), "Export the table again.")
-    return table
+    return replace(
+        table, frame=table.frame.rename({name: f"{name} " for name in table.frame.columns if _pattern(name)})
+    )
+
+
+def _pattern(name: str) -> bool:
+    """Whether polars would take a name for a pattern of names; a space at its end makes it plain again."""
+    return name == "*" or (name.startswith("^") and name.endswith("$"))
 
 
 Reader = Callable[[Path, Collection[str], Collection[str]], Table]
@@ -145,19 +152,19 @@ def _split(line: str, separator: str) -> list[str]:
 def _parsed(path: Path, separator: str, text: Collection[str]) -> pl.DataFrame:
     """Numbers straight to float32, whole numbers exactly, owners as written; a mixed column comes as text."""
     given: dict[str, Any] = {"separator": separator, "null_values": GAPS, "encoding": "utf8-lossy"}
-    sample = pl.read_csv(path, n_rows=SAMPLE_ROWS, infer_schema_length=SAMPLE_ROWS, **given)
+    likely = pl.scan_csv(path, infer_schema_length=SAMPLE_ROWS, **given).collect_schema()
     try:
-        return pl.read_csv(path, schema_overrides=_types(sample, text), **given)
+        return pl.read_csv(path, schema_overrides=_types(likely, text), **given)
     except pl.exceptions.ComputeError as error:
         if "could not parse" not in str(error):
             raise
     every = pl.read_csv(path, infer_schema_length=None, **given)
-    return every.cast({name: kind for name, kind in _types(every, text).items() if kind != pl.String})
+    return every.with_columns(every[name].cast(kind) for name, kind in _types(every.schema, text).items())
 
 
-def _types(frame: pl.DataFrame, text: Collection[str]) -> dict[str, Any]:
+def _types(schema: pl.Schema, text: Collection[str]) -> dict[str, Any]:
     types: dict[str, Any] = {}
-    for name, kind in frame.schema.items():
+    for name, kind in schema.items():
         if name in text or names.owner(name):
             types[name] = pl.String
         elif kind.is_float():
