@@ -29,6 +29,7 @@ __all__ = [
     "region_rows",
     "rows_of",
     "spoken",
+    "unit",
 ]
 
 _SIGNED = ("importance", "evidence", "leave_one_out")
@@ -159,6 +160,15 @@ def region_rows(cohort: Cohort, patient: str, region: str | None) -> tuple[np.nd
         return rows, ""
     wanted = str(regions.dropna().iloc[0]) if region is None else region
     return rows[(regions.astype(str) == wanted).to_numpy()], wanted
+
+
+def unit(cohort: Cohort) -> str:
+    """The unit of the coordinates as the x column's own name tells it."""
+    names = [str(c["name"]).lower() for c in cohort.source.get("columns", []) if c.get("role") == "x"]
+    name = names[0] if names else ""
+    if any(sign in name for sign in ("µm", "μm", "_um", " um", ".um", "micron")):
+        return "µm"
+    return "px" if "px" in name or "pixel" in name else "units of x and y"
 
 
 def drawn(strength: np.ndarray, limit: int, *, seed: int, keep: np.ndarray | None = None) -> np.ndarray:

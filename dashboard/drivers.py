@@ -3,18 +3,22 @@ cells."""
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from dashboard.colouring import rows_of
+from dashboard.colouring import labels, rows_of
 
 if TYPE_CHECKING:
     from milcore.analysis import Analysis
     from milcore.cohort import Cohort
 
-__all__ = ["groups", "profile"]
+__all__ = ["by_class", "groups", "profile", "what_if"]
+
+TYPE = "cell_type"
+REST = "all others"
 
 
 def groups(analysis: Analysis, patient: str, *, limit: int = 9) -> pd.DataFrame:
@@ -24,29 +28,72 @@ def groups(analysis: Analysis, patient: str, *, limit: int = 9) -> pd.DataFrame:
     is left beyond `limit` rows is summed as 'all others', so the contributions always sum to the patient's
     score.
     """
-    rows = rows_of(analysis.cohort, patient)
+    rows, group = _grouped(analysis, patient, limit)
     contribution = analysis.cells["contribution"].to_numpy(dtype=float)[rows]
-    if "cell_type" in analysis.cohort.cells:
-        group = analysis.cohort.cells["cell_type"].iloc[rows].astype(str).fillna("no cell type").to_numpy()
-    else:
-        strong = np.abs(contribution) >= np.quantile(np.abs(contribution), 0.99)
-        side = np.where(contribution > 0, "for", "against")
-        group = np.where(strong, "strongest 1 %, ", "other cells ").astype(object) + side
-    table = pd.DataFrame({"group": group, "contribution": contribution}).groupby("group", sort=True)[
-        "contribution"
-    ]
-    table = table.agg(["size", "sum"]).rename(columns={"size": "cells", "sum": "contribution"}).reset_index()
-    table = table.sort_values("contribution", key=np.abs, ascending=False, kind="stable", ignore_index=True)
-    if len(table) > limit:
-        rest = table.iloc[limit - 1 :]
-        others = {
-            "group": "all others",
-            "cells": rest["cells"].sum(),
-            "contribution": rest["contribution"].sum(),
-        }
-        table = pd.concat([table.iloc[: limit - 1], pd.DataFrame([others])], ignore_index=True)
+    table = pd.DataFrame({"group": group, "contribution": contribution}).groupby("group", sort=True)
+    table = table["contribution"].agg(["size", "sum"]).reset_index()
+    table.columns = ["group", "cells", "contribution"]
+    table = table.sort_values("contribution", key=np.abs, ascending=False, kind="stable")
+    last = (table["group"] == REST).to_numpy()
+    table = pd.concat([table[~last], table[last]], ignore_index=True)
     table["share"] = table["cells"] / max(len(rows), 1)
     return table[["group", "cells", "share", "contribution"]]
+
+
+def what_if(analysis: Analysis, patient: str, *, limit: int = 9) -> pd.DataFrame:
+    """`groups` with the patient's prediction without each group's cells, exactly: column
+    `prediction_without`.
+
+    NaN where no cell would be left. Not for cohorts whose regions are what is predicted.
+    """
+    rows, group = _grouped(analysis, patient, limit)
+    table = groups(analysis, patient, limit=limit)
+    gone = [analysis.without(rows[group == name]) for name in table["group"]]
+    return table.assign(prediction_without=[float(after["prediction_without"].iloc[0]) for after in gone])
+
+
+def by_class(analysis: Analysis) -> pd.DataFrame:
+    """What cell types contribute, patients as the unit: one row for each type, largest difference first.
+
+    Columns `group`; for each class c `contribution c` (mean over its patients of the type's summed
+    contribution) and `share c` (mean share of cells). Descriptive: the types are judged with the outcome in
+    view. None without types.
+    """
+    cohort = analysis.cohort
+    if TYPE not in cohort.cells:
+        return pd.DataFrame({"group": []})
+    types = cohort.cells[TYPE].astype("category").cat
+    known = (types.codes.to_numpy() >= 0) & analysis.cells["contribution"].notna().to_numpy()
+    at = cohort.owner[known], types.codes.to_numpy()[known]
+    summed, counted = np.zeros((2, cohort.B, len(types.categories)))
+    np.add.at(summed, at, analysis.cells["contribution"].to_numpy(dtype=float)[known])
+    np.add.at(counted, at, 1)
+    counted /= np.maximum(counted.sum(axis=1, keepdims=True), 1)
+    label, table = labels(analysis), pd.DataFrame({"group": types.categories.astype(str)})
+    for name in analysis.facts["classes"]:
+        table[f"contribution {name}"] = summed[label == name].mean(axis=0)
+        table[f"share {name}"] = counted[label == name].mean(axis=0)
+    negative, positive = sorted(analysis.facts["classes"], key=lambda c: c == analysis.facts["positive"])
+    gap = (table[f"contribution {positive}"] - table[f"contribution {negative}"]).abs()
+    return table.loc[gap.sort_values(ascending=False, kind="stable").index].reset_index(drop=True)
+
+
+def _grouped(analysis: Analysis, patient: str, limit: int) -> tuple[np.ndarray, np.ndarray]:
+    """The patient's cells and the group of each; all but the `limit` - 1 weightiest groups are folded into
+    one."""
+    rows = rows_of(analysis.cohort, patient)
+    contribution = analysis.cells["contribution"].to_numpy(dtype=float)[rows]
+    if TYPE in analysis.cohort.cells:
+        names = analysis.cohort.cells[TYPE].iloc[rows].astype(object)
+        group = names.where(names.notna(), "no cell type").astype(str).to_numpy(object)
+    else:
+        strong = np.abs(contribution) >= np.quantile(np.abs(contribution), 0.99)
+        group = np.where(strong, "strongest 1 %, ", "other cells ").astype(object)
+        group += np.where(contribution > 0, "for", "against").astype(object)
+    weight = pd.Series(contribution).groupby(group).sum().abs().sort_values(ascending=False, kind="stable")
+    if len(weight) > limit:
+        group = np.where(np.isin(group, weight.index[limit - 1 :].to_numpy()), REST, group)
+    return rows, group
 
 
 def profile(
@@ -81,6 +128,7 @@ def profile(
     return table
 
 
+@lru_cache(maxsize=2)
 def _moments(cohort: Cohort) -> tuple[np.ndarray, np.ndarray]:
     """Mean and sd (F,) of the features over the cohort, from at most 100,000 evenly spaced cells."""
     some = np.ma.masked_invalid(np.asarray(cohort.features[:: max(1, cohort.N // 100_000)], dtype=float))

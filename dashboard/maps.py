@@ -12,7 +12,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from dashboard import theme
-from dashboard.colouring import Colouring, colouring, drawn, of_cohort, region_rows
+from dashboard.colouring import Colouring, colouring, drawn, of_cohort, region_rows, unit
 from dashboard.theme import escape, finish, nothing, short
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def _tissue(
     figure.update_xaxes(**hidden)
     figure.update_yaxes(**hidden, scaleanchor="x", constraintoward="bottom")
     _caption(figure, title, len(order), len(rows))
-    _scale_bar(figure, xy, _unit(cohort))
+    _scale_bar(figure, xy, unit(cohort))
     return finish(
         figure, f"Tissue map of {len(rows):,} cells, {title}, coloured by {shown.title}.", ramp=shown.ramp
     )
@@ -252,12 +252,3 @@ def _mask(cells: np.ndarray | None, n: int) -> np.ndarray | None:
     mask = np.zeros(n, bool)
     mask[cells] = True
     return mask
-
-
-def _unit(cohort: Cohort) -> str:
-    """The unit of the coordinates as the x column's own name tells it."""
-    names = [str(c["name"]).lower() for c in cohort.source.get("columns", []) if c.get("role") == "x"]
-    name = names[0] if names else ""
-    if any(sign in name for sign in ("µm", "μm", "_um", " um", ".um", "micron")):
-        return "µm"
-    return "px" if "px" in name or "pixel" in name else "units of x and y"
