@@ -55,7 +55,6 @@ class Session:
     seed: int = 0
     # the Report view
     paged: list[str] = field(default_factory=list)
-    pseudonyms: bool = False
     # jobs this tab waits for, and failed ones it has put away
     waiting: str = ""
     dismissed: set[str] = field(default_factory=set)
@@ -66,8 +65,10 @@ class Session:
 def session() -> Session:
     """The Session of this tab; a new one starts from the URL."""
     if SLOT not in st.session_state:
-        asked = {key: st.query_params.get(key, "")[:URL_LENGTH] for key in IN_URL}
-        st.session_state[SLOT] = _trusted(Session(**{key: value for key, value in asked.items() if value}))
+        asked = Session()
+        for key in IN_URL:
+            setattr(asked, key, st.query_params.get(key, "")[:URL_LENGTH] or getattr(asked, key))
+        st.session_state[SLOT] = _trusted(asked)
     found: Session = st.session_state[SLOT]
     return found
 
@@ -250,4 +251,4 @@ def _trusted(asked: Session) -> Session:
     known = [key for key, _ in home.analyses(fingerprint)]
     if asked.analysis in known:
         return asked
-    return replace(asked, analysis=known[0] if known else "", patient="", region="", colour="importance")
+    return replace(asked, analysis=known[0] if known else "")

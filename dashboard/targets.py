@@ -61,7 +61,7 @@ def reach(first: int, second: int) -> str:
     Under no signal the AUROC has variance (m + n + 1) / 12mn (Mann and Whitney 1947); at 0.8 Hanley and McNeil 1982.
     """
     lucky = 0.5 + 1.96 * math.sqrt((first + second + 1) / (12 * first * second))
-    if lucky >= 1:
+    if lucky >= 0.99:
         return f"With {first} and {second} patients no AUROC can be told from luck."
     q1, q2, a = 0.8 / 1.2, 2 * 0.64 / 1.8, 0.8
     spread = a * (1 - a) + (first - 1) * (q1 - a * a) + (second - 1) * (q2 - a * a)

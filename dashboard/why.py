@@ -73,8 +73,10 @@ def sentence(analysis: Analysis, patient: str, table: pd.DataFrame) -> str:
     others = frame[(frame["patient"] != row["patient"]) & frame["score"].notna()]
     below = int((others["score"] < row["score"]).sum())
     positive = theme.short(analysis.facts["positive"], 30)
+    called = row["prediction"] >= analysis.facts["threshold"]
+    side = positive if called else theme.short(analysis.facts["classes"][0], 30)
     words = (
-        f"{theme.short(patient, 40)} is predicted {positive} with {theme.percent(row['prediction'])}, "
+        f"{theme.short(patient, 40)} is predicted {side}: {theme.percent(row['prediction'])} for {positive}, "
         f"higher than {below} of the {len(others)} other patients."
     )
     return f"{words} {_strongest(table)}"
@@ -86,8 +88,8 @@ def _strongest(table: pd.DataFrame) -> str:
         return "No single group of cells decides it."
     best = table.loc[move.idxmax()]
     return (
-        f"What moves it most: {theme.short(best['group'], 40)} ({theme.percent(best['share'])} of its cells). Without "
-        f"counting them it would be {theme.percent(best['without'])}."
+        f"The group that moves this most is {theme.short(best['group'], 40)} ({theme.percent(best['share'])} of "
+        f"its cells): without counting it, {theme.percent(best['without'])}."
     )
 
 

@@ -44,7 +44,6 @@ LOOK = """<style>
 
 STAGES = {
     "reading": "Reading tables",
-    "checking": "Checking",
     "neighbours": "Neighbours of cells",
     "neighbourhood": "Neighbourhood model",
     "attention": "Attention model",

@@ -82,13 +82,14 @@ def read(request: dict[str, Any], workspace: Workspace, progress: Progress) -> s
     from milcore.readers import Columns, read_cohort
 
     asked = request["columns"].items()
-    columns = Columns(**{key: tuple(value) if isinstance(value, list) else value for key, value in asked})
+    named: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in asked}
     patients = Path(request["patients"]) if request["patients"] else None
     cells = [Path(file) for file in request["cells"]]
-    cohort = read_cohort(cells, patients=patients, columns=columns, progress=progress)
+    cohort = read_cohort(cells, patients=patients, columns=Columns(**named), progress=progress)
     key = cohort.fingerprint[:16]
-    if not workspace.has_cohort(key):
-        cohort.save(workspace.cohort(key))
+    with progress.stage("saving"):
+        if not workspace.has_cohort(key):
+            cohort.save(workspace.cohort(key))
     return key
 
 
@@ -101,7 +102,8 @@ def analyse(request: dict[str, Any], workspace: Workspace, progress: Progress) -
     cohort = Cohort.open(workspace.cohort(request["cohort"]))
     analysis = run(cohort, Settings.from_json(request["settings"]), progress)
     key = new_id(cohort.fingerprint, request["settings"])
-    analysis.save(workspace.analysis(key))
+    with progress.stage("saving"):
+        analysis.save(workspace.analysis(key))
     return key
 
 

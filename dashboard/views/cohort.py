@@ -18,10 +18,19 @@ from dashboard.workspace import TABLES, tables_in
 if TYPE_CHECKING:
     from milcore.cohort import Cohort
 
-STAGES = ("reading", "checking")
+STAGES = ("reading", "saving")
 ROLES = ("patient", "region", "cell", "x", "y", "cell_type", "feature", "label", "known", "kept", "left out")
 ONCE = ("patient", "region", "cell", "x", "y", "cell_type", "known")
-GRAVE = ("missing", "unmatched", "duplicate", "infinite", "one_cell", "unlabelled", "mixed")
+GRAVE = (
+    "missing",
+    "unmatched",
+    "duplicate",
+    "infinite",
+    "one_cell",
+    "mixed",
+    "cells_without",
+    "patients_without",
+)
 
 
 @widgets.caught

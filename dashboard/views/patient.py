@@ -94,7 +94,9 @@ def _groups(analysis: Analysis, patient: str, table: pd.DataFrame) -> np.ndarray
     shown = pd.DataFrame(
         {
             "group": table["group"],
-            "cells": [f"{n:,} ({theme.percent(s)})" for n, s in zip(table["cells"], table["share"], strict=True)],
+            "cells": [
+                f"{n:,} ({theme.percent(s)})" for n, s in zip(table["cells"], table["share"], strict=True)
+            ],
             "without_them": [
                 f"{theme.percent(a)} to {theme.percent(b)}"
                 for a, b in table[["prediction", "without"]].to_numpy()

@@ -39,12 +39,14 @@ def _page(analysis: Analysis) -> None:
     st.subheader("Report", anchor=False)
     names = list(analysis.predictions["patient"].astype(str).unique())
     chosen = st.multiselect(
-        "Pages for patients (beside the page of the cohort)", **state.bind("paged", names), placeholder="None"
+        "Pages for patients, after the page of the cohort",
+        **state.bind("paged", names),
+        placeholder="Telling ones",
     )
-    hidden = st.checkbox("Write pseudonyms instead of the patients' names", **state.bind("pseudonyms"))
+    widgets.quiet("Without a choice the report shows the patients that tell most.")
     st.download_button(
         "Download the report (HTML)",
-        data=lambda: _html(analysis, chosen, hidden),
+        data=lambda: _html(analysis, chosen),
         file_name=f"milscope-{state.session().analysis}.html",
         mime="text/html",
         type="primary",
@@ -52,10 +54,10 @@ def _page(analysis: Analysis) -> None:
     )
 
 
-def _html(analysis: Analysis, patients: list[str], pseudonyms: bool) -> str:
+def _html(analysis: Analysis, patients: list[str]) -> str:
     from dashboard import report
 
-    return report.html(analysis, patients=patients, pseudonyms=pseudonyms)
+    return report.html(analysis, patients=patients or None)
 
 
 def _file(path: Path, label: str, words: str) -> None:

@@ -14,7 +14,7 @@ from dashboard.targets import Target, reach, targets
 if TYPE_CHECKING:
     from milcore.cohort import Cohort
 
-STAGES = ("neighbours", "neighbourhood", "attention", "evidence", "validation", "umap", "saving")
+LAST = ("evidence", "validation", "umap", "saving")
 EFFORTS = {"quick": "Quick", "standard": "Standard", "thorough": "Thorough"}
 POOLINGS = {
     "auto": "Neighbourhood and attention, combined",
@@ -52,8 +52,6 @@ def render() -> None:
 
 def _working(job: Job) -> None:
     state.jump(waiting=job.id)
-    target = theme.short(job.request["settings"]["target"], 40)
-    widgets.finding(f"Training on “{target}”: the first ranking of patients appears within seconds.")
     _follow(job.id)
 
 
@@ -63,13 +61,24 @@ def _follow(key: str) -> None:
     if job is None or job.over:
         st.rerun()
         return
-    widgets.progress(job, STAGES)
+    target = theme.short(job.request["settings"]["target"], 40)
+    if job.early is None:
+        widgets.finding(f"Training on “{target}”: the first ranking of patients appears within seconds.")
+    else:
+        widgets.finding(f"Training on “{target}”: a first ranking is there, the final one follows.")
+    widgets.progress(job, _stages(job.request["settings"]["pooling"]))
     st.button("Cancel", on_click=state.jobs().cancel, args=(key,), disabled=job.cancelling)
     with st.container(height=480, border=False):
         if job.early is None:
             widgets.quiet("No patient has been scored yet.")
         else:
             _early(job.early, job.request["settings"])
+
+
+def _stages(pooling: str) -> tuple[str, ...]:
+    """What training goes through, in order."""
+    member = {"auto": ("attention",), "neighbourhood": ()}.get(pooling, (pooling,))
+    return ("neighbours", "neighbourhood", *member, *LAST)
 
 
 def _early(early: dict[str, Any], settings: dict[str, Any]) -> None:
@@ -200,9 +209,13 @@ def _named(target: Target, classes: list[str]) -> list[str]:
 def _advanced() -> dict[str, Any]:
     with st.expander("Advanced"):
         left, middle, right = st.columns(3)
-        pooling = left.selectbox("Model", **state.bind("pooling", list(POOLINGS)), format_func=POOLINGS.__getitem__)
+        pooling = left.selectbox(
+            "Model", **state.bind("pooling", list(POOLINGS)), format_func=POOLINGS.__getitem__
+        )
         transform = middle.selectbox(
-            "Transform of features", **state.bind("transform", list(TRANSFORMS)), format_func=TRANSFORMS.__getitem__
+            "Transform of features",
+            **state.bind("transform", list(TRANSFORMS)),
+            format_func=TRANSFORMS.__getitem__,
         )
         seed = right.number_input("Seed", min_value=0, max_value=2**31 - 1, step=1, **state.bind("seed"))
     return {"pooling": pooling, "transform": transform, "seed": int(seed)}

@@ -1,0 +1,386 @@
+"""Every view in every state: nothing yet, working, done, failed. And what a URL or a table may try."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from dashboard import frame, state
+from dashboard.jobs import Job, Jobs
+from dashboard.selection import auroc, enclosed
+from dashboard.targets import reach, targets
+from dashboard.workspace import Workspace
+from milcore.cohort import Cohort
+from milcore.errors import MilError
+from milcore.progress import Progress
+
+HOSTILE = "<img src=x onerror=alert(1)> **bold** $x$ :red[r] `c` =1+1"
+VIEWS = tuple(frame.VIEWS)
+SCRIPT = """
+from dashboard import frame, state
+state.arrive()
+frame.navigation()
+frame.top()
+frame.VIEWS["{view}"][1]()
+state.write_url()
+"""
+
+
+def tiny(seed: int = 0) -> Cohort:
+    """24 patients with 40 cells of 4 features in two regions; one marker tells the labels apart."""
+    rng = np.random.default_rng(seed)
+    label = np.tile(["no", "yes"], 12)
+    owner = np.repeat(np.arange(24), 40)
+    features = rng.normal(size=(960, 4)).astype(np.float32)
+    features[:, 0] += 2.0 * (label[owner] == "yes") * (rng.random(960) < 0.3)
+    ids = np.array([HOSTILE if b == 5 else f"P{b:02d}" for b in range(24)])
+    three = pd.Series(["low", "mid", HOSTILE] * 8)
+    patients = pd.DataFrame(
+        {"patient": ids, "response": label, "grade": three, "site": ["A"] * 12 + ["B"] * 12}
+    )
+    cells = pd.DataFrame(
+        {
+            "region": pd.Categorical([f"{p}-r{i % 2}" for i, p in enumerate(ids[owner])]),
+            "x": rng.uniform(0, 300, 960).astype(np.float32),
+            "y": rng.uniform(0, 300, 960).astype(np.float32),
+            "cell_type": pd.Categorical(rng.choice(["T", "B", HOSTILE], 960)),
+        }
+    )
+    return Cohort.of(
+        features, ids[owner], names=("PD-1", "CD8", "CD3", HOSTILE), patients=patients, cells=cells
+    )
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace with one cohort and one analysis."""
+    from milcore import analysis
+    from milcore.training import Settings
+
+    home = Workspace(tmp_path_factory.mktemp("workspace"))
+    cohort = tiny()
+    cohort = cohort.save(home.cohort(cohort.fingerprint[:16]))
+    settings = Settings(target="response", pooling="neighbourhood", effort="quick", permutations=20)
+    with pytest.MonkeyPatch.context() as patch:  # UMAP takes a minute to compile and has its own tests
+        places = np.random.default_rng(1).normal(size=(cohort.N, 2)).astype(np.float32)
+        patch.setattr(analysis, "umap_map", lambda *args, **kwargs: places)
+        analysis.analyse(cohort, settings).save(home.analysis("20260101-120000-abcdef"))
+    return home.root
+
+
+def slow(request: dict[str, Any], workspace: Workspace, progress: Progress) -> str:
+    rows = [{"patient": f"P{i}", "label": "yes" if i % 2 else "no", "prediction": i / 9} for i in range(9)]
+    with progress.stage("neighbourhood"):
+        progress.early({"predictions": rows, "auroc": 0.8, "member": "neighbourhood", "positive": "yes"})
+    for _ in range(1200):
+        progress.share(0.5)
+        time.sleep(0.05)
+    return "never"
+
+
+def refuse(request: dict[str, Any], workspace: Workspace, progress: Progress) -> str:
+    problem = f"Column '{HOSTILE}' is not there."
+    raise MilError(problem, "cells.csv", "Choose another.")
+
+
+def broken(request: dict[str, Any], workspace: Workspace, progress: Progress) -> str:
+    raise ZeroDivisionError(HOSTILE)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty workspace whose jobs are those of a test."""
+    monkeypatch.setenv("MILSCOPE_WORKSPACE", str(tmp_path))
+    yield from _with_jobs(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def loaded(made: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The workspace with an analysis."""
+    monkeypatch.setenv("MILSCOPE_WORKSPACE", str(made))
+    yield from _with_jobs(made, monkeypatch)
+
+
+def _with_jobs(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    jobs = Jobs(Workspace(root), kinds={"read": slow, "analyse": slow}, warm=None, grace=0.5)
+    monkeypatch.setattr(state, "_jobs", lambda _: jobs)
+    yield root
+    jobs.close()
+    for file in (root / "jobs").glob("*"):
+        file.unlink()
+
+
+def page(view: str, **url: str) -> AppTest:
+    at = AppTest.from_string(SCRIPT.format(view=view), default_timeout=60)
+    for key, value in url.items():
+        at.query_params[key] = value
+    return at.run()
+
+
+def cohort_key(root: Path) -> str:
+    return next((root / "cohorts").iterdir()).name
+
+
+def words(at: AppTest) -> str:
+    """All text of the HTML pieces of a page, in order."""
+    return " ".join(piece.body for piece in at.get("html") if "<style>" not in piece.body)
+
+
+def finding(at: AppTest) -> str:
+    found = re.findall(r'class="mil-finding">(.*?)</p>', words(at))
+    assert len(found) == 1, found
+    return str(found[0])
+
+
+def button(at: AppTest, label: str) -> Any:
+    return next(b for b in at.button if b.label == label)
+
+
+def working(kind: str, **request: Any) -> Job:
+    """A job of the test's queue that runs and has said something."""
+    jobs = state.jobs()
+    key = jobs.submit(kind, request)
+    for _ in range(400):
+        job = jobs.get(key)
+        assert job is not None
+        if job.early is not None or job.over:
+            return job
+        time.sleep(0.05)
+    raise AssertionError(job)
+
+
+# ---------------------------------------------------------------- nothing yet
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_nothing_yet(home: Path, view: str) -> None:
+    at = page(view)
+    assert not at.exception
+    assert finding(at)
+    expected = "Try the sample cohort" if view == "cohort" else "Bring in a cohort"
+    assert button(at, expected)
+
+
+@pytest.mark.parametrize("view", [v for v in VIEWS if v not in ("cohort", "train")])
+def test_a_cohort_but_no_analysis(home: Path, view: str) -> None:
+    cohort = tiny()
+    cohort.save(Workspace(home).cohort(cohort.fingerprint[:16]))
+    at = page(view, cohort=cohort_key(home))
+    assert not at.exception
+    assert button(at, "Choose a target and train")
+
+
+def test_whole_app_runs(home: Path) -> None:
+    at = AppTest.from_file(str(Path(frame.__file__).with_name("app.py")), default_timeout=60).run()
+    assert not at.exception
+    assert "Bring in a cohort" in finding(at)
+
+
+# ---------------------------------------------------------------- working
+
+
+def test_reading(home: Path) -> None:
+    working("read", name="x", cells=[], patients="", columns={})
+    at = page("cohort")
+    assert not at.exception
+    assert finding(at) == "Reading the tables."
+    button(at, "Cancel").click().run()
+    assert "Stopping at the next step" in words(at) or "Bring in a cohort" in words(at)
+
+
+def test_training(loaded: Path) -> None:
+    working(
+        "analyse",
+        cohort=cohort_key(loaded),
+        settings={"target": "grade", "pooling": "auto", "positive": "yes"},
+    )
+    at = page("train", cohort=cohort_key(loaded))
+    assert not at.exception
+    assert "a first ranking is there" in finding(at)
+    assert "AUROC 0.80" in words(at)
+    assert len(at.get("plotly_chart")) == 1
+    assert button(at, "Cancel")
+
+
+def test_other_views_while_training(home: Path) -> None:
+    cohort = tiny()
+    cohort.save(Workspace(home).cohort(cohort.fingerprint[:16]))
+    working(
+        "analyse", cohort=cohort_key(home), settings={"target": "grade", "pooling": "auto", "positive": "yes"}
+    )
+    at = page("predictions", cohort=cohort_key(home))
+    assert "Training is under way" in finding(at)
+
+
+# ---------------------------------------------------------------- failed
+
+
+@pytest.mark.parametrize(("work", "says"), [(refuse, "Choose another."), (broken, "This is a bug")])
+@pytest.mark.parametrize(("view", "kind"), [("cohort", "read"), ("train", "analyse")])
+def test_failed(
+    loaded: Path, monkeypatch: pytest.MonkeyPatch, work: Any, says: str, view: str, kind: str
+) -> None:
+    jobs = Jobs(Workspace(loaded), kinds={kind: work}, warm=None)
+    monkeypatch.setattr(state, "_jobs", lambda _: jobs)
+    try:
+        key = cohort_key(loaded)
+        working(kind, cohort=key)
+        at = page(view, cohort=key)
+        assert not at.exception
+        assert says in words(at)
+        assert "&lt;img" in words(at)
+        assert "<img" not in words(at)
+        assert button(at, "Start again")
+        button(at, "Put away").click().run()
+        assert says not in words(at)
+    finally:
+        jobs.close()
+
+
+def test_a_damaged_analysis_is_a_problem_with_a_fix(home: Path, made: Path) -> None:
+    import shutil
+
+    shutil.copytree(made / "cohorts", home / "cohorts")
+    shutil.copytree(made / "analyses", home / "analyses")
+    next((home / "analyses").iterdir()).joinpath("cells.parquet").write_bytes(b"no")
+    at = page("predictions", cohort=cohort_key(home))
+    assert not at.exception
+    assert "mil-card stop" in words(at)
+
+
+# ---------------------------------------------------------------- done
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_done(loaded: Path, view: str) -> None:
+    at = page(view, cohort=cohort_key(loaded))
+    assert not at.exception
+    assert finding(at)
+    assert "mil-card stop" not in words(at)
+    assert "<img" not in words(at)
+    assert at.query_params["analysis"] in ("20260101-120000-abcdef", ["20260101-120000-abcdef"])
+
+
+def test_every_colour(loaded: Path) -> None:
+    at = page("cells", cohort=cohort_key(loaded))
+    menu = next(box for box in at.selectbox if box.label == "Colour by")
+    for name in ("evidence", "attention", "label", "PD-1", HOSTILE):
+        menu.set_value(name).run()
+        assert not at.exception
+        menu = next(box for box in at.selectbox if box.label == "Colour by")
+        assert menu.value == name
+
+
+def test_patient_steps(loaded: Path) -> None:
+    at = page("patient", cohort=cohort_key(loaded), patient="P03")
+    assert finding(at).startswith("P03 is predicted ")
+    order = next(box for box in at.selectbox if box.label == "In the order of")
+    order.set_value("name").run()
+    button(at, "Next").click().run()
+    assert finding(at).startswith("P04 is predicted ")
+    assert at.query_params["patient"] in ("P04", ["P04"])
+    button(at, "Previous").click().run()
+    assert finding(at).startswith("P03 is predicted ")
+
+
+def test_a_hostile_patient_is_text(loaded: Path) -> None:
+    at = page("patient", cohort=cohort_key(loaded), patient=HOSTILE)
+    assert not at.exception
+    assert finding(at).startswith("&lt;img")
+    assert "<img" not in words(at)
+
+
+def test_train_offers_targets_in_a_sensible_order(loaded: Path) -> None:
+    at = page("train", cohort=cohort_key(loaded))
+    menu = next(box for box in at.selectbox if box.label == "Target")
+    assert menu.options == ["response", "grade", "site"]
+    assert next(box for box in at.selectbox if box.label == "Positive class").value == "yes"
+    menu.set_value("grade").run()
+    assert not at.exception
+    assert button(at, "Train").disabled
+    at.multiselect[0].set_value(["low", "mid"]).run()
+    assert not button(at, "Train").disabled
+    button(at, "Train").click().run()
+    job = state.jobs().every()[0]
+    assert job.request["settings"]["classes"] == ["low", "mid"]
+    assert job.request["settings"]["target"] == "grade"
+
+
+def test_every_second_edit_is_kept(loaded: Path) -> None:
+    at = page("train", cohort=cohort_key(loaded))
+    for value in (1, 2, 3, 4):
+        at.number_input[0].set_value(value).run()
+        assert at.number_input[0].value == value
+
+
+# ---------------------------------------------------------------- what is not trusted, and what is checked by hand
+
+
+@pytest.mark.parametrize(
+    "url", [{"cohort": "../../etc"}, {"analysis": "x"}, {"patient": HOSTILE}, {"colour": "x" * 5000}]
+)
+def test_a_url_is_not_trusted(loaded: Path, url: dict[str, str]) -> None:
+    at = page("cells", **{"cohort": cohort_key(loaded), **url})
+    assert not at.exception
+    assert "mil-card stop" not in words(at)
+
+
+def test_only_state_spells_session_state() -> None:
+    folder = Path(frame.__file__).parent
+    spelled = [p.name for p in folder.rglob("*.py") if "session_state" in p.read_text(encoding="utf-8")]
+    assert spelled == ["state.py"]
+
+
+def test_science_and_figures_know_no_screen() -> None:
+    folder = Path(frame.__file__).parent
+    no_screen = (
+        "jobs",
+        "worker",
+        "workspace",
+        "theme",
+        "figures",
+        "report",
+        "cli",
+        "selection",
+        "targets",
+        "why",
+    )
+    for name in no_screen:
+        assert "import streamlit" not in (folder / f"{name}.py").read_text(encoding="utf-8")
+
+
+def test_enclosed() -> None:
+    xy = np.array([[0.0, 0.0], [1.0, 1.0], [2.0, 2.0], [np.nan, 1.0]])
+    box = {"box": [{"x": [2.5, 0.5], "y": [0.5, 1.5]}]}
+    assert enclosed(xy, box).tolist() == [False, True, False, False]
+    lasso = {"lasso": [{"x": [-1, 3, 3], "y": [-1, -1, 3.5]}]}
+    assert enclosed(xy, lasso).tolist() == [True, True, True, False]
+    notched = {"lasso": [{"x": [0, 4, 4, 2, 0], "y": [0, 0, 4, 1, 4]}]}
+    assert enclosed(np.array([[2.0, 2.0], [0.5, 2.0]]), notched).tolist() == [False, True]
+
+
+def test_auroc_by_hand() -> None:
+    truth = np.array([True, False, True, False])
+    assert auroc(truth, np.array([4.0, 1.0, 3.0, 2.0])) == 1.0
+    assert auroc(truth, np.array([1.0, 1.0, 1.0, 1.0])) == 0.5
+    assert np.isnan(auroc(truth[:1], np.array([1.0])))
+
+
+def test_targets_and_reach() -> None:
+    assert [target.name for target in targets(tiny())] == ["response", "grade", "site"]
+    assert "0.67 by luck" in reach(24, 24)
+    assert "exploratory" in reach(5, 30)
+    assert "no AUROC" in reach(3, 3)
+
+
+def test_no_thread_is_left() -> None:
+    assert threading.active_count() < 30
