@@ -1,0 +1,14 @@
+# Short names. `run` and `test` are the two lines of README.md (a test holds them equal).
+.PHONY: run test check screenshots
+
+run:
+	{ python3 -m venv .venv || { echo "Python's venv is missing (Debian, Ubuntu: apt install python3-venv)" >&2; false; }; } && .venv/bin/python -m pip install -q -c constraints.txt -e . && .venv/bin/milscope
+
+test:
+	{ python3 -m venv .venv || { echo "Python's venv is missing (Debian, Ubuntu: apt install python3-venv)" >&2; false; }; } && .venv/bin/python -m pip install -q -c constraints.txt -e '.[test]' && .venv/bin/python -m pytest
+
+check:
+	.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy
+
+screenshots:
+	.venv/bin/python tests/screenshots.py
