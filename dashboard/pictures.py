@@ -54,7 +54,7 @@ def strip(analysis: Analysis, patient: str) -> str:
     classes = analysis.facts["classes"]
     frame = analysis.predictions.dropna(subset=["score"])
     rows = [label for label in [*classes, ""] if (frame["label"] == label).any()]
-    wide, high = 460, 34 * len(rows) + 24
+    wide, high = 480, 34 * len(rows) + 24
     parts = [_text(110 + 340 * p, high - 4, f"{100 * p:.0f} %", anchor="middle") for p in (0, 0.5, 1)]
     cut = 110 + 340 * analysis.facts["threshold"]
     parts.append(_line(cut, 4, cut, high - 20, QUIET, 1, dash=True))

@@ -37,16 +37,16 @@ body{margin:0 auto;max-width:860px;padding:0 24px 48px;background:#fff;color:#1c
 h1{font-size:1.7rem;line-height:1.2;margin:28px 0 6px} h2{font-size:1.15rem;margin:32px 0 6px}
 h3{font-size:1rem;margin:18px 0 4px} p{margin:6px 0 10px;max-width:70ch}
 svg{max-width:100%;height:auto;display:block} svg text{font-size:12px;fill:#5c6570}
-.ruo{background:#fff4e5;border-left:4px solid #d96a00;padding:8px 14px;font-weight:600;margin:0 -4px}
-.quiet,.facts,figcaption{color:#5c6570;font-size:.87rem} .facts{margin:0 0 14px;max-width:none}
-.finding{font-size:1.2rem;line-height:1.4;margin:14px 0 18px}
+.ruo{background:#fff4e5;border-left:4px solid #d96a00;padding:8px 14px;font-weight:600;margin:0 0
+12px;max-width:none} .quiet,.facts,figcaption{color:#5c6570;font-size:.87rem} .facts{margin:0 0
+14px;max-width:none} .finding{font-size:1.2rem;line-height:1.4;margin:14px 0 18px}
 .grey{filter:grayscale(1);opacity:.65}
 figure{margin:10px 0 16px;break-inside:avoid} .row{display:flex;flex-wrap:wrap;gap:8px
-32px;align-items:flex-start} .row>*{flex:0 1 auto;min-width:0}
+32px;align-items:flex-start} .row>*{flex:0 1 auto;min-width:0} .row>figure{max-width:400px}
 .key{color:#5c6570;font-size:.87rem} .key span{margin-right:18px;white-space:nowrap} .key
 svg{display:inline;vertical-align:-2px} .scale{height:9px;width:240px;margin:4px 0}
 .ends{display:flex;justify-content:space-between;width:240px} table{border-collapse:collapse;margin:8px 0
-14px;font-size:.9rem} th{text-align:left;font-weight:600} th,td{padding:4px 14px 4px 0;border-bottom:1px
+14px;font-size:.9rem} th{text-align:left;font-weight:600} th,td{overflow-wrap:break-word;min-width:5.2em;padding:4px 14px 4px 0;border-bottom:1px
 solid #e7e9ed;vertical-align:top} td.n,th.n{text-align:right;white-space:nowrap} .wide{overflow-x:auto}
 tr{break-inside:avoid} li{margin:3px 0;max-width:75ch}
 section.patient{break-before:page;border-top:2px solid #1c2128;margin-top:44px;padding-top:4px}
@@ -184,7 +184,8 @@ def _trust(analysis: Analysis) -> str:
         "AUROC: how often a patient of one class is ranked above one of the other; 0.5 is chance, 1 is perfect. "
         "Brier score: mean squared error of the probabilities; lower is better.</p>"
     )
-    parts = f'<div class="row">{table}<figure>{pictures.roc(analysis)}</figure>{_chance(analysis)}</div>'
+    curve = f"<figure>{pictures.roc(analysis)}<figcaption>ROC curve, mean over folds and repeats.</figcaption></figure>"
+    parts = f'{table}<div class="row">{curve}{_chance(analysis)}</div>'
     return f"<h2>Can the model be believed?</h2>{lead}<div{grey}>{parts}</div>{words}{_needed(analysis)}"
 
 
@@ -299,10 +300,9 @@ def _all_patients(analysis: Analysis, chosen: Sequence[str]) -> str:
         shown = _e(short(name, 60))
         linked = f'<a href="#p{where[name]}">{shown}</a>' if name in where else shown
         region = f" · {_e(row['region'])}" if "region" in row else ""
-        ranged = f"{percent(row['low'])} to {percent(row['high'])}"
         rows.append(
             f'<tr><td>{linked}{region}</td><td>{_e(row["label"]) or "no label"}</td><td class="n">'
-            f'{_e(percent(row["prediction"]))}</td><td class="n">{_e(ranged)}</td><td>{_state(row)}</td></tr>'
+            f'{_e(percent(row["prediction"]))}</td><td class="n">{_e(_range(row))}</td><td>{_state(row)}</td></tr>'
         )
     head = (
         '<tr><th>Patient</th><th>Label</th><th class="n">Predicted</th><th class="n">Range</th><th></th></tr>'
@@ -341,18 +341,28 @@ def _patient_page(analysis: Analysis, patient: str, place: int) -> str:
 def _said(analysis: Analysis, row: dict[str, Any]) -> str:
     """One bag's prediction in plain words."""
     facts = analysis.facts
-    others = analysis.predictions["score"].dropna()
-    below = int((others < row["score"]).sum())
     region = f"Region {_e(row['region'])}: p" if "region" in row else "P"
-    words = f"{region}redicted {percent(row['prediction'])} “{_e(facts['positive'])}”"
+    words = f"{region}redicted {_e(percent(row['prediction']))} “{_e(facts['positive'])}”"
     if facts["repeats"] > 1:
-        words += f" ({percent(row['low'])} to {percent(row['high'])} over retrained models)"
-    words += f", a higher score than {below} of the {len(others) - 1} others."
+        words += f" ({_e(_range(row))} over retrained models)"
+    words += f", {_place(row['score'], analysis.predictions['score'].dropna())}."
     if row["open"]:
         words += " Not decided: the models disagree about the side of the threshold."
     elif row["wrong"]:
         words += f" The label says otherwise: “{_e(row['label'])}”."
-    return words.replace("<1 %", "&lt;1 %").replace(">99 %", "&gt;99 %")
+    return words
+
+
+def _range(row: dict[str, Any]) -> str:
+    low, high = percent(row["low"]), percent(row["high"])
+    return f"always {low}" if low == high else f"{low} to {high}"
+
+
+def _place(score: float, scores: pd.Series) -> str:
+    below, others = int((scores < score).sum()), len(scores) - 1
+    if below in (0, others):
+        return f"the {'highest' if below else 'lowest'} score of all {len(scores)}"
+    return f"a higher score than {below} of the {others} others"
 
 
 def _drivers(analysis: Analysis, patient: str) -> str:
