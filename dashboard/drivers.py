@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from milcore.analysis import Analysis
     from milcore.cohort import Cohort
 
-__all__ = ["by_class", "groups", "profile", "what_if"]
+__all__ = ["by_class", "groups", "profile", "steady", "what_if"]
 
 TYPE = "cell_type"
 REST = "all others"
@@ -76,6 +76,20 @@ def by_class(analysis: Analysis) -> pd.DataFrame:
     negative, positive = sorted(analysis.facts["classes"], key=lambda c: c == analysis.facts["positive"])
     gap = (table[f"contribution {positive}"] - table[f"contribution {negative}"]).abs()
     return table.loc[gap.sort_values(ascending=False, kind="stable").index].reset_index(drop=True)
+
+
+def steady(analysis: Analysis, patient: str, *, top: int = 50) -> tuple[int, int]:
+    """Of the patient's `top` cells by size of importance: how many have evidence of one sign in every
+    repeat, of how many."""
+    rows = rows_of(analysis.cohort, patient)
+    importance = np.nan_to_num(analysis.cells["importance"].to_numpy(dtype=float)[rows])
+    cells = rows[np.argsort(-np.abs(importance), kind="stable")[:top]]
+    owner, mixture = analysis.cohort.owner[cells], analysis.mixture
+    evidence = mixture.a[:, owner].astype(float)  # (R, top)
+    for m, name in enumerate(mixture.members):
+        evidence += mixture.b[m][:, owner] * analysis.members[name].evidence[:, cells]
+    signs = np.sign(evidence)
+    return int((signs == signs[0]).all(axis=0).sum()), len(cells)
 
 
 def _grouped(analysis: Analysis, patient: str, limit: int) -> tuple[np.ndarray, np.ndarray]:

@@ -332,7 +332,7 @@ def _patient_page(analysis: Analysis, patient: str, place: int) -> str:
         _drivers(analysis, patient),
         _tissue(analysis, patient),
         _profiles(analysis, patient),
-        _stable(analysis, rows),
+        _stable(analysis, patient),
     ]
     banner = f'<p class="ruo">{BANNER}</p>'
     return f'<section class="patient" id="p{place}">{banner}{head}{said}{strip}{"".join(parts)}</section>'
@@ -441,14 +441,12 @@ def _profiles(analysis: Analysis, patient: str) -> str:
     return f'<h2>What these cells look like</h2><div class="row">{"".join(figures)}</div><p class="quiet">{words}</p>'
 
 
-def _stable(analysis: Analysis, rows: np.ndarray) -> str:
+def _stable(analysis: Analysis, patient: str) -> str:
     """Whether retrained models agree on the strongest cells."""
     if analysis.facts["repeats"] < 4:
         return "<p><b>Stability of the cells: not assessed</b> (fewer than 4 repeats).</p>"
-    cells = analysis.cells.iloc[rows]
-    top = cells.loc[cells["importance"].abs().sort_values(ascending=False, kind="stable").index[:50]]
-    steady = int((top["evidence"].abs() > 2 * top["evidence_sd"]).sum())
-    words = f"{steady} of the {len(top)} strongest cells keep their sign (evidence beyond two sd over retrainings)."
+    held, of = drivers.steady(analysis, patient)
+    words = f"{held} of the {of} strongest cells argue for the same side in all {analysis.facts['repeats']} repeats."
     return f"<p><b>Stability:</b> {words}</p>"
 
 
