@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import html as markup
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,33 +28,6 @@ __all__ = ["html", "telling"]
 FEW = 10  # patients in a class below which nothing is claimed
 MAPS = 4  # tissue maps on a patient's page
 BANNER = "Research use only. Not for diagnosis or treatment decisions."
-_STYLE = """
-:root{color-scheme:light}
-*{box-sizing:border-box}
-body{margin:0 auto;max-width:860px;padding:0 24px 48px;background:#fff;color:#1c2128;
- font:15px/1.5 system-ui,-apple-system,'Segoe UI',Roboto,'Helvetica Neue',Arial,sans-serif;
- font-variant-numeric:tabular-nums;overflow-wrap:anywhere;
- -webkit-print-color-adjust:exact;print-color-adjust:exact}
-h1{font-size:1.7rem;line-height:1.2;margin:28px 0 6px} h2{font-size:1.15rem;margin:32px 0 6px}
-h3{font-size:1rem;margin:18px 0 4px} p{margin:6px 0 10px;max-width:70ch}
-svg{max-width:100%;height:auto;display:block} svg text{font-size:12px;fill:#5c6570}
-.ruo{background:#fff4e5;border-left:4px solid #d96a00;padding:8px 14px;font-weight:600;margin:0 0
-12px;max-width:none} .quiet,.facts,figcaption{color:#5c6570;font-size:.87rem} .facts{margin:0 0
-14px;max-width:none} .finding{font-size:1.2rem;line-height:1.4;margin:14px 0 18px}
-.grey{filter:grayscale(1);opacity:.65}
-figure{margin:10px 0 16px;break-inside:avoid} .row{display:flex;flex-wrap:wrap;gap:8px
-32px;align-items:flex-start} .row>*{flex:0 1 auto;min-width:0} .row>figure{max-width:400px}
-.key{color:#5c6570;font-size:.87rem} .key span{margin-right:18px;white-space:nowrap} .key
-svg{display:inline;vertical-align:-2px} .scale{height:9px;width:240px;margin:4px 0}
-.ends{display:flex;justify-content:space-between;width:240px} table{border-collapse:collapse;margin:8px 0
-14px;font-size:.9rem} th{text-align:left;font-weight:600} th,td{overflow-wrap:break-word;min-width:5.2em;padding:4px 14px 4px 0;border-bottom:1px
-solid #e7e9ed;vertical-align:top} td.n,th.n{text-align:right;white-space:nowrap} .wide{overflow-x:auto}
-tr{break-inside:avoid} li{margin:3px 0;max-width:75ch}
-section.patient{break-before:page;border-top:2px solid #1c2128;margin-top:44px;padding-top:4px}
-@media print{body{max-width:none;padding:0;font-size:10.5pt} section.patient{border:0;margin-top:0}
- .wide{overflow:visible} a{color:inherit;text-decoration:none} @page{size:A4;margin:16mm 15mm}}
-@media(max-width:560px){body{padding:0 14px 32px} h1{font-size:1.35rem} .finding{font-size:1.05rem}}
-"""
 
 
 def html(analysis: Analysis, *, patients: Sequence[str] | None = None) -> str:
@@ -73,10 +47,11 @@ def html(analysis: Analysis, *, patients: Sequence[str] | None = None) -> str:
         _cohort_page(analysis, chosen),
         *(_patient_page(analysis, name, k) for k, name in enumerate(chosen)),
     ]
+    style = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>{_e(title)}</title><style>{_STYLE}</style></head>\n<body>{''.join(pages)}</body></html>\n"
+        f"<title>{_e(title)}</title><style>{style}</style></head>\n<body>{''.join(pages)}</body></html>\n"
     )
 
 
