@@ -7,16 +7,12 @@ saw them. What an analysis does not hold is left out, not invented.
 from __future__ import annotations
 
 import datetime
-import html as markup
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pandas as pd
-
 from dashboard import drivers, pictures, theme
-from dashboard.colouring import rows_of
+from dashboard.casepage import BANNER, judged, patient_page, safe, scale, span
 from dashboard.theme import interval, percent, short
 from milcore.errors import MilError
 
@@ -26,8 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["html", "telling"]
 
 FEW = 10  # patients in a class below which nothing is claimed
-MAPS = 4  # tissue maps on a patient's page
-BANNER = "Research use only. Not for diagnosis or treatment decisions."
 
 
 def html(analysis: Analysis, *, patients: Sequence[str] | None = None) -> str:
@@ -45,19 +39,19 @@ def html(analysis: Analysis, *, patients: Sequence[str] | None = None) -> str:
     title = f"Milscope: {analysis.settings.target}"
     pages = [
         _cohort_page(analysis, chosen),
-        *(_patient_page(analysis, name, k) for k, name in enumerate(chosen)),
+        *(patient_page(analysis, name, k) for k, name in enumerate(chosen)),
     ]
     style = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>{_e(title)}</title><style>{style}</style></head>\n<body>{''.join(pages)}</body></html>\n"
+        f"<title>{safe(title)}</title><style>{style}</style></head>\n<body>{''.join(pages)}</body></html>\n"
     )
 
 
 def telling(analysis: Analysis, *, wrong: int = 6) -> list[str]:
     """The patients to show unasked: the highest score, the lowest, and the `wrong` most mistaken ones."""
-    table = _judged(analysis).dropna(subset=["score"]).sort_values("score", kind="stable")
+    table = judged(analysis).dropna(subset=["score"]).sort_values("score", kind="stable")
     mistaken = table[table["wrong"]]
     far = (
         (mistaken["prediction"] - analysis.facts["threshold"])
@@ -68,16 +62,6 @@ def telling(analysis: Analysis, *, wrong: int = 6) -> list[str]:
     return list(dict.fromkeys(str(name) for name in names))
 
 
-def _judged(analysis: Analysis) -> pd.DataFrame:
-    """The predictions with `wrong` (labelled, on the other side of the threshold) and `open` (range crosses
-    it)."""
-    facts, table = analysis.facts, analysis.predictions
-    above = table["prediction"] > facts["threshold"]
-    known = (table["label"] != "") & table["prediction"].notna()
-    crosses = (table["low"] <= facts["threshold"]) & (table["high"] > facts["threshold"])
-    return table.assign(wrong=known & (above != (table["label"] == facts["positive"])), open=crosses)
-
-
 # ---------------------------------------------------------------- the cohort
 
 
@@ -85,9 +69,9 @@ def _cohort_page(analysis: Analysis, chosen: Sequence[str]) -> str:
     facts = analysis.facts
     parts = [
         f'<p class="ruo">{BANNER}</p>',
-        f"<h1>Can “{_e(analysis.settings.target)}” be read from the cells?</h1>",
+        f"<h1>Can “{safe(analysis.settings.target)}” be read from the cells?</h1>",
         _identity(analysis),
-        f'<p class="finding">{_e(facts["verdict"]["words"])}</p>',
+        f'<p class="finding">{safe(facts["verdict"]["words"])}</p>',
         _ranking(analysis),
         _trust(analysis),
         _cells(analysis),
@@ -102,7 +86,7 @@ def _cohort_page(analysis: Analysis, chosen: Sequence[str]) -> str:
 def _identity(analysis: Analysis) -> str:
     facts, source = analysis.facts, analysis.cohort.source
     size, files = facts["cohort"], source.get("files", [])
-    counts = [f"{_e(name)} {n}" for name, n in facts["counts"].items() if n or name != "unlabelled"]
+    counts = [f"{safe(name)} {n}" for name, n in facts["counts"].items() if n or name != "unlabelled"]
     first = [
         f"{size['patients']:,} patients ({', '.join(counts)})",
         f"{size['regions']:,} regions" if size.get("regions") else "",
@@ -110,10 +94,10 @@ def _identity(analysis: Analysis) -> str:
         f"{size['features']} features",
     ]
     second = [
-        f"from {_e(', '.join(short(name, 60) for name in files))}" if files else "",
+        f"from {safe(', '.join(short(name, 60) for name in files))}" if files else "",
         f"{datetime.date.today().isoformat()}",
-        f"Milscope {_e(facts['versions'].get('milscope', ''))}",
-        f"data {_e(size['fingerprint'][:12])}",
+        f"Milscope {safe(facts['versions'].get('milscope', ''))}",
+        f"data {safe(size['fingerprint'][:12])}",
         f"seed {facts['settings'].get('seed', 0)}",
     ]
     lines = (" · ".join(part for part in line if part) for line in (first, second))
@@ -121,7 +105,7 @@ def _identity(analysis: Analysis) -> str:
 
 
 def _ranking(analysis: Analysis) -> str:
-    table, facts = _judged(analysis), analysis.facts
+    table, facts = judged(analysis), analysis.facts
     known = table["label"] != ""
     right = int((known & ~table["wrong"]).sum())
     words = f"{right} of {int(known.sum())} labelled patients lie on their label's side of the threshold."
@@ -130,7 +114,7 @@ def _ranking(analysis: Analysis) -> str:
             f" {int(table['open'].sum())} patients are not decided: their models disagree about the side."
         )
     caption = (
-        f"Each dot is one patient: the probability of “{_e(facts['positive'])}”, predicted by models that never saw "
+        f"Each dot is one patient: the probability of “{safe(facts['positive'])}”, predicted by models that never saw "
         "this patient. Colour and shape: true label. Whisker: range over the retrained models (not a confidence "
         "interval)."
     )
@@ -169,7 +153,7 @@ def _chance(analysis: Analysis) -> str:
     if not null:
         return ""
     caption = (
-        f"Shuffled labels ({null['permutations']:,} times), {_e(null['chain'])}: {theme.p_value(null)}. "
+        f"Shuffled labels ({null['permutations']:,} times), {safe(null['chain'])}: {theme.p_value(null)}. "
         f"The line is this cohort, {null['observed']:.2f}."
     )
     return f"<figure>{pictures.null(analysis)}<figcaption>{caption}</figcaption></figure>"
@@ -189,7 +173,7 @@ def _needed(analysis: Analysis) -> str:
     words = ""
     if plain:
         name, best = max(plain, key=lambda row: row[1]["value"])
-        words = f"<p>Best plain baseline under the same folds: {_e(name)}, AUROC {interval(best)}.</p>"
+        words = f"<p>Best plain baseline under the same folds: {safe(name)}, AUROC {interval(best)}.</p>"
     return f"<h3>Is looking at single cells needed?</h3>{words}<figure>{pictures.intervals(scored)}</figure>"
 
 
@@ -199,11 +183,11 @@ def _cells(analysis: Analysis) -> str:
     classes = [name for name in facts["classes"] if name != facts["positive"]] + [facts["positive"]]
     listed = ""
     if len(table):
-        heads = "".join(f'<th class="n">{_e(short(name))}</th>' for name in classes)
+        heads = "".join(f'<th class="n">{safe(short(name))}</th>' for name in classes)
         rows = "".join(
-            f"<tr><td>{_e(row['group'])}</td>"
+            f"<tr><td>{safe(row['group'])}</td>"
             + "".join(f'<td class="n">{row["contribution " + name]:+.2f}</td>' for name in classes)
-            + "".join(f'<td class="n">{_e(percent(row["share " + name]))}</td>' for name in classes)
+            + "".join(f'<td class="n">{safe(percent(row["share " + name]))}</td>' for name in classes)
             + "</tr>"
             for row in table.to_dict("records")
         )
@@ -211,45 +195,39 @@ def _cells(analysis: Analysis) -> str:
             '<div class="wide"><table><tr><th></th><th colspan="2">Mean contribution to the score in</th>'
             f'<th colspan="2">Share of cells in</th></tr><tr><th>Cell type</th>{heads}{heads}</tr>{rows}</table></div>'
             '<p class="quiet">Positive argues for '
-            f"“{_e(facts['positive'])}”. Descriptive: judged with the outcome in view.</p>"
+            f"“{safe(facts['positive'])}”. Descriptive: judged with the outcome in view.</p>"
         )
     picture = pictures.umap(analysis)
     caption = "All cells, alike cells close together (approximate UMAP), coloured by importance."
     figure = (
-        f"<figure>{picture}{_scale(analysis)}<figcaption>{caption}</figcaption></figure>" if picture else ""
+        f"<figure>{picture}{scale(analysis)}<figcaption>{caption}</figcaption></figure>" if picture else ""
     )
     return f"<h2>Which cells drive the predictions?</h2>{listed}{figure}"
 
 
-def _scale(analysis: Analysis) -> str:
-    """The one colour scale of importance, in words at both ends."""
-    stops = ",".join(colour for _, colour in theme.ramp("signed"))
-    positive = _e(short(analysis.facts["positive"]))
-    ends = f'<div class="ends quiet"><span>against</span><span>for “{positive}”</span></div>'
-    return f'<div class="scale" style="background:linear-gradient(90deg,{stops})"></div>{ends}'
-
-
 def _warnings(facts: dict[str, Any]) -> str:
-    items = "".join(f"<li>{_e(warning['words'])}</li>" for warning in facts.get("warnings", []))
+    items = "".join(f"<li>{safe(warning['words'])}</li>" for warning in facts.get("warnings", []))
     return f"<h2>What to know about this cohort</h2><ul>{items}</ul>" if items else ""
 
 
 def _method(analysis: Analysis) -> str:
     facts, settings = analysis.facts, analysis.settings
     members = facts["pooling"]["members"]
-    named = " and ".join(f"{_e(name)} (weight {one['weight']:.2f})" for name, one in members.items())
+    named = " and ".join(f"{safe(name)} (weight {one['weight']:.2f})" for name, one in members.items())
     kept = (
-        f" Only patients labelled {_e(' or '.join(settings.classes))} were kept." if settings.classes else ""
+        f" Only patients labelled {safe(' or '.join(settings.classes))} were kept."
+        if settings.classes
+        else ""
     )
-    versions = ", ".join(f"{_e(name)} {_e(number)}" for name, number in facts["versions"].items())
+    versions = ", ".join(f"{safe(name)} {safe(number)}" for name, number in facts["versions"].items())
     return (
         "<h2>Method</h2><p>A patient’s score is a weighted mean of the evidence of the patient’s cells, as log-odds of "
-        f"“{_e(facts['positive'])}”; a cell’s contribution is its part of that sum, importance is that contribution "
-        f"relative to an average cell. Members: {named}, {_e(facts['pooling']['rule'])}. "
+        f"“{safe(facts['positive'])}”; a cell’s contribution is its part of that sum, importance is that contribution "
+        f"relative to an average cell. Members: {named}, {safe(facts['pooling']['rule'])}. "
         f"{facts['folds']}-fold cross-validation, patients never split between folds, stratified by label, "
-        f"{facts['repeats']} repeats (effort {_e(settings.effort)}); every number and colour of a patient comes from "
-        f"models trained without that patient. Feature transform: {_e(settings.transform)}. Positive class: "
-        f"“{_e(facts['positive'])}”.{kept} Seed {settings.seed}.</p>"
+        f"{facts['repeats']} repeats (effort {safe(settings.effort)}); every number and colour of a patient comes from "
+        f"models trained without that patient. Feature transform: {safe(settings.transform)}. Positive class: "
+        f"“{safe(facts['positive'])}”.{kept} Seed {settings.seed}.</p>"
         f'<p class="quiet">{versions}.</p>'
     )
 
@@ -267,17 +245,17 @@ def _limits(analysis: Analysis) -> str:
 
 
 def _all_patients(analysis: Analysis, chosen: Sequence[str]) -> str:
-    table = _judged(analysis).sort_values("score", ascending=False, kind="stable")
+    table = judged(analysis).sort_values("score", ascending=False, kind="stable")
     where = {name: place for place, name in enumerate(chosen)}
     rows = []
     for row in table.to_dict("records"):
         name = str(row["patient"])
-        shown = _e(short(name, 60))
+        shown = safe(short(name, 60))
         linked = f'<a href="#p{where[name]}">{shown}</a>' if name in where else shown
-        region = f" · {_e(row['region'])}" if "region" in row else ""
+        region = f" · {safe(row['region'])}" if "region" in row else ""
         rows.append(
-            f'<tr><td>{linked}{region}</td><td>{_e(row["label"]) or "no label"}</td><td class="n">'
-            f'{_e(percent(row["prediction"]))}</td><td class="n">{_e(_range(row))}</td><td>{_state(row)}</td></tr>'
+            f'<tr><td>{linked}{region}</td><td>{safe(row["label"]) or "no label"}</td><td class="n">'
+            f'{safe(percent(row["prediction"]))}</td><td class="n">{safe(span(row))}</td><td>{_state(row)}</td></tr>'
         )
     head = (
         '<tr><th>Patient</th><th>Label</th><th class="n">Predicted</th><th class="n">Range</th><th></th></tr>'
@@ -287,150 +265,6 @@ def _all_patients(analysis: Analysis, chosen: Sequence[str]) -> str:
 
 def _state(row: dict[str, Any]) -> str:
     return "not decided" if row["open"] else "on the other side" if row["wrong"] else ""
-
-
-# ---------------------------------------------------------------- one patient
-
-
-def _patient_page(analysis: Analysis, patient: str, place: int) -> str:
-    table = _judged(analysis)
-    found = table[table["patient"].astype(str) == patient]
-    rows = rows_of(analysis.cohort, patient)
-    labels = " / ".join(dict.fromkeys(_e(name) or "no label" for name in found["label"]))
-    head = f"<h1>{_e(short(patient, 80))}</h1><p class=facts>Label: {labels} · {len(rows):,} cells</p>"
-    if found["score"].isna().any():
-        return f'<section class="patient" id="p{place}">{head}<p>No prediction.</p></section>'
-    said = "".join(f'<p class="finding">{_said(analysis, row)}</p>' for row in found.to_dict("records"))
-    caption = "This patient (ringed) among all, by true label; dashed: threshold."
-    strip = f"<figure>{pictures.strip(analysis, patient)}<figcaption>{caption}</figcaption></figure>"
-    parts = [
-        _drivers(analysis, patient),
-        _tissue(analysis, patient),
-        _profiles(analysis, patient),
-        _stable(analysis, patient),
-    ]
-    banner = f'<p class="ruo">{BANNER}</p>'
-    return f'<section class="patient" id="p{place}">{banner}{head}{said}{strip}{"".join(parts)}</section>'
-
-
-def _said(analysis: Analysis, row: dict[str, Any]) -> str:
-    """One bag's prediction in plain words."""
-    facts = analysis.facts
-    region = f"Region {_e(row['region'])}: p" if "region" in row else "P"
-    words = f"{region}redicted {_e(percent(row['prediction']))} “{_e(facts['positive'])}”"
-    if facts["repeats"] > 1:
-        words += f" ({_e(_range(row))} over retrained models)"
-    words += f", {_place(row['score'], analysis.predictions['score'].dropna())}."
-    if row["open"]:
-        words += " Not decided: the models disagree about the side of the threshold."
-    elif row["wrong"]:
-        words += f" The label says otherwise: “{_e(row['label'])}”."
-    return words
-
-
-def _range(row: dict[str, Any]) -> str:
-    low, high = percent(row["low"]), percent(row["high"])
-    return f"always {low}" if low == high else f"{low} to {high}"
-
-
-def _place(score: float, scores: pd.Series) -> str:
-    below, others = int((scores < score).sum()), len(scores) - 1
-    if below in (0, others):
-        return f"the {'highest' if below else 'lowest'} score of all {len(scores)}"
-    return f"a higher score than {below} of the {others} others"
-
-
-def _drivers(analysis: Analysis, patient: str) -> str:
-    """Groups of cells, what they contribute, and the prediction without them."""
-    single = analysis.cohort.bag == "patient"
-    table = drivers.what_if(analysis, patient) if single else drivers.groups(analysis, patient)
-    largest = float(table["contribution"].abs().max()) or 1.0
-    before = analysis.predictions.loc[
-        analysis.predictions["patient"].astype(str) == patient, "prediction"
-    ].iloc[0]
-    rows = []
-    for row in table.to_dict("records"):
-        then = f'<td class="n">{_e(_without(before, row["prediction_without"]))}</td>' if single else ""
-        rows.append(
-            f'<tr><td>{_e(short(row["group"], 40))}</td><td class="n">{row["cells"]:,}</td>'
-            f'<td class="n">{_e(percent(row["share"]))}</td><td class="n">{row["contribution"]:+.2f}</td>'
-            f"<td>{_signed_bar(row['contribution'] / largest)}</td>{then}</tr>"
-        )
-    last = '<th class="n">Without these cells</th>' if single else ""
-    total = f"{table['contribution'].sum():+.2f}"
-    head = (
-        '<tr><th>Cells</th><th class="n">Number</th><th class="n">Share</th><th class="n">Contribution</th>'
-        f"<th>against | for</th>{last}</tr>"
-    )
-    words = (
-        f"Contributions are log-odds and sum to the score, {total}. “Without” is the prediction when these cells "
-        "are not counted; model, features and neighbours unchanged; not the effect of a treatment."
-    )
-    listed = f'<div class="wide"><table>{head}{"".join(rows)}</table></div>'
-    return f'<h2>What drives it</h2>{listed}<p class="quiet">{words}</p>'
-
-
-def _without(before: float, after: float) -> str:
-    return f"{percent(before)} to {percent(after)}" if np.isfinite(after) else "n/a (no cell left)"
-
-
-def _signed_bar(share: float) -> str:
-    """A bar from the middle: left and blue against, right and orange for."""
-    hue, wide = (theme.FOR, 50 * share) if share > 0 else (theme.AGAINST, -50 * share)
-    left = 50 if share > 0 else 50 - wide
-    bar = f'<rect x="{left:.1f}" y="2" width="{wide:.1f}" height="10" fill="{hue}"/>'
-    axis = '<line x1="50" y1="0" x2="50" y2="14" stroke="#8b929c"/>'
-    return f'<svg width="100" height="14" viewBox="0 0 100 14" aria-hidden="true">{bar}{axis}</svg>'
-
-
-def _tissue(analysis: Analysis, patient: str) -> str:
-    rows = rows_of(analysis.cohort, patient)
-    regions: list[str | None] = list(analysis.cohort.cells["region"].iloc[rows].dropna().astype(str).unique())
-    maps = [pictures.tissue(analysis, patient, region) for region in (regions or [None])[:MAPS]]
-    drawn = [picture for picture in maps if picture]
-    small = pictures.umap(analysis, patient=patient, side=200, limit=4_000)
-    if not drawn and not small:
-        return ""
-    more = f" {len(regions) - MAPS} more regions are not drawn." if len(regions) > MAPS else ""
-    words = f"Importance of every cell, on one scale for the whole cohort.{more}"
-    if small:
-        words += " Last: where this patient’s cells lie on the UMAP."
-    figures = "".join(f"<figure>{picture}</figure>" for picture in [*drawn, small] if picture)
-    where = "Where these cells are" if drawn else "Where these cells lie among all"
-    return f'<h2>{where}</h2><p>{words}</p>{_scale(analysis)}<div class="row">{figures}</div>'
-
-
-def _profiles(analysis: Analysis, patient: str) -> str:
-    figures = []
-    for for_positive, side in ((True, "for"), (False, "against")):
-        table = drivers.profile(analysis, patient, for_positive=for_positive)
-        picture = pictures.dumbbells(table, for_positive=for_positive)
-        if picture:
-            words = f"The {table.attrs['cells']} strongest cells {side} (coloured) and the patient’s other cells (grey)"
-            figures.append(f"<figure>{picture}<figcaption>{words}</figcaption></figure>")
-    if not figures:
-        return ""
-    words = (
-        "Largest differences, in standard deviations from the cohort’s mean. Chosen with the outcome in view."
-    )
-    return f'<h2>What these cells look like</h2><div class="row">{"".join(figures)}</div><p class="quiet">{words}</p>'
-
-
-def _stable(analysis: Analysis, patient: str) -> str:
-    """Whether retrained models agree on the strongest cells."""
-    if analysis.facts["repeats"] < 4:
-        return "<p><b>Stability of the cells: not assessed</b> (fewer than 4 repeats).</p>"
-    held, of = drivers.steady(analysis, patient)
-    words = f"{held} of the {of} strongest cells argue for the same side in all {analysis.facts['repeats']} repeats."
-    return f"<p><b>Stability:</b> {words}</p>"
-
-
-# ---------------------------------------------------------------- words
-
-
-def _e(text: object) -> str:
-    """Text of a table made safe in HTML, between tags and in attributes."""
-    return markup.escape("".join(letter if letter.isprintable() else " " for letter in str(text)))
 
 
 def _capital(text: str) -> str:
