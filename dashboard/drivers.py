@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from milcore.analysis import Analysis
     from milcore.cohort import Cohort
 
-__all__ = ["by_class", "groups", "profile", "steady", "what_if"]
+__all__ = ["by_class", "grouped", "groups", "profile", "steady", "what_if"]
 
 TYPE = "cell_type"
 REST = "all others"
@@ -28,7 +28,7 @@ def groups(analysis: Analysis, patient: str, *, limit: int = 9) -> pd.DataFrame:
     is left beyond `limit` rows is summed as 'all others', so the contributions always sum to the patient's
     score.
     """
-    rows, group = _grouped(analysis, patient, limit)
+    rows, group = grouped(analysis, patient, limit)
     contribution = analysis.cells["contribution"].to_numpy(dtype=float)[rows]
     table = pd.DataFrame({"group": group, "contribution": contribution}).groupby("group", sort=True)
     table = table["contribution"].agg(["size", "sum"]).reset_index()
@@ -46,7 +46,7 @@ def what_if(analysis: Analysis, patient: str, *, limit: int = 9) -> pd.DataFrame
 
     NaN where no cell would be left. Not for cohorts whose regions are what is predicted.
     """
-    rows, group = _grouped(analysis, patient, limit)
+    rows, group = grouped(analysis, patient, limit)
     table = groups(analysis, patient, limit=limit)
     gone = [analysis.without(rows[group == name]) for name in table["group"]]
     return table.assign(prediction_without=[float(after["prediction_without"].iloc[0]) for after in gone])
@@ -92,7 +92,7 @@ def steady(analysis: Analysis, patient: str, *, top: int = 50) -> tuple[int, int
     return int((signs == signs[0]).all(axis=0).sum()), len(cells)
 
 
-def _grouped(analysis: Analysis, patient: str, limit: int) -> tuple[np.ndarray, np.ndarray]:
+def grouped(analysis: Analysis, patient: str, limit: int) -> tuple[np.ndarray, np.ndarray]:
     """The patient's cells and the group of each; all but the `limit` - 1 weightiest groups are folded into
     one."""
     rows = rows_of(analysis.cohort, patient)

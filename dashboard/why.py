@@ -8,19 +8,24 @@ import numpy as np
 import pandas as pd
 
 from dashboard import theme
-from dashboard.drivers import groups
+from dashboard.colouring import rows_of
+from dashboard.drivers import REST, grouped, groups, what_if
 
 if TYPE_CHECKING:
     from milcore.analysis import Analysis
     from milcore.cohort import Cohort
 
+LIMIT = 9  # groups shown, the rest are summed
 MOVES = 0.01  # a smaller change of the probability is not worth a sentence
 
 
-def row_of(analysis: Analysis, patient: str) -> pd.Series:
-    """The patient's row of the predictions (its first region's where regions are predicted)."""
-    here = (analysis.predictions["patient"].astype(str) == patient).to_numpy()
-    return analysis.predictions.iloc[int(np.argmax(here))]
+def row_of(analysis: Analysis, patient: str, region: str = "") -> pd.Series:
+    """The patient's row of the predictions; where regions are predicted that of `region`, else of its first one."""
+    frame = analysis.predictions
+    here = (frame["patient"].astype(str) == patient).to_numpy()
+    if "region" in frame and (here & (frame["region"].astype(str) == region)).any():
+        here &= (frame["region"].astype(str) == region).to_numpy()
+    return frame.iloc[int(np.argmax(here))]
 
 
 def bags_of(analysis: Analysis) -> np.ndarray:
@@ -33,7 +38,7 @@ def bags_of(analysis: Analysis) -> np.ndarray:
 
 def regions_of(cohort: Cohort, patient: str) -> list[str]:
     """Names of the patient's regions, in the order of its cells."""
-    found = cohort.cells["region"].iloc[_rows(cohort, patient)].dropna().astype(str)
+    found = cohort.cells["region"].iloc[rows_of(cohort, patient)].dropna().astype(str)
     return list(dict.fromkeys(found))
 
 
@@ -50,46 +55,48 @@ def ordered(analysis: Analysis, order: str) -> list[str]:
 
 def cells_of(analysis: Analysis, patient: str, group: str) -> np.ndarray:
     """Indices (cohort order) of the patient's cells of one group of `without_groups`."""
-    rows = _rows(analysis.cohort, patient)
-    return rows[_group_names(analysis, rows) == group]
+    rows, names = grouped(analysis, patient, LIMIT)
+    return rows[names == group]
 
 
 def without_groups(analysis: Analysis, patient: str) -> pd.DataFrame:
-    """The patient's groups, largest argument first: group, cells, share, contribution, prediction, without.
+    """The patient's groups, largest argument first: group, cells, share, contribution, prediction_without.
 
-    `without` is the prediction when the group is not counted; NaN where nothing would be left.
+    The last is the prediction when the group is not counted; NaN where nothing would be left, and where regions
+    are predicted.
     """
-    table = groups(analysis, patient)
-    table = table[table["group"] != "all others"].reset_index(drop=True)
-    changed = [analysis.without(cells_of(analysis, patient, name)) for name in table["group"]]
-    table["prediction"] = [float(each["prediction"].iloc[0]) for each in changed]
-    table["without"] = [float(each["prediction_without"].iloc[0]) for each in changed]
-    return table
+    if analysis.cohort.bag == "region":
+        return groups(analysis, patient, limit=LIMIT).assign(prediction_without=np.nan)
+    return what_if(analysis, patient, limit=LIMIT)
 
 
-def sentence(analysis: Analysis, patient: str, table: pd.DataFrame) -> str:
+def sentence(analysis: Analysis, row: pd.Series, table: pd.DataFrame) -> str:
     """Why, in plain words made from the numbers alone."""
-    row, frame = row_of(analysis, patient), analysis.predictions
-    others = frame[(frame["patient"] != row["patient"]) & frame["score"].notna()]
+    others = analysis.predictions.drop(index=row.name).dropna(subset=["score"])
     below = int((others["score"] < row["score"]).sum())
     positive = theme.short(analysis.facts["positive"], 30)
     called = row["prediction"] >= analysis.facts["threshold"]
     side = positive if called else theme.short(analysis.facts["classes"][0], 30)
     words = (
-        f"{theme.short(patient, 40)} is predicted {side}: {theme.percent(row['prediction'])} for {positive}, "
-        f"higher than {below} of the {len(others)} other patients."
+        f"{theme.short(_called(row), 60)} is predicted {side}: {theme.percent(row['prediction'])} for {positive}, "
+        f"higher than {below} of the {len(others)} others."
     )
-    return f"{words} {_strongest(table)}"
+    return f"{words} {_strongest(row, table)}"
 
 
-def _strongest(table: pd.DataFrame) -> str:
-    move = (table["without"] - table["prediction"]).abs()
+def _called(row: pd.Series) -> str:
+    """The patient, with its region where regions are predicted."""
+    return f"{row['patient']}, {row['region']}," if "region" in row else str(row["patient"])
+
+
+def _strongest(row: pd.Series, table: pd.DataFrame) -> str:
+    move = (table["prediction_without"] - row["prediction"]).abs().where(table["group"] != REST)
     if not (move > MOVES).any():
         return "No single group of cells decides it."
     best = table.loc[move.idxmax()]
     return (
         f"The group that moves this most is {theme.short(best['group'], 40)} ({theme.percent(best['share'])} of "
-        f"its cells): without counting it, {theme.percent(best['without'])}."
+        f"its cells): without counting it, {theme.percent(best['prediction_without'])}."
     )
 
 
@@ -104,7 +111,7 @@ def decision(analysis: Analysis, row: pd.Series) -> str:
 
 def top_cells(analysis: Analysis, patient: str, *, for_positive: bool, top: int = 10) -> pd.DataFrame:
     """The strongest cells for or against: cell, region, cell type where known, importance, evidence, attention."""
-    cohort, rows = analysis.cohort, _rows(analysis.cohort, patient)
+    cohort, rows = analysis.cohort, rows_of(analysis.cohort, patient)
     signed = analysis.cells["importance"].to_numpy()[rows] * (1 if for_positive else -1)
     best = rows[np.argsort(-np.nan_to_num(signed, nan=-np.inf), kind="stable")[:top]]
     about, values = cohort.cells.iloc[best], analysis.cells.iloc[best]
@@ -118,18 +125,3 @@ def top_cells(analysis: Analysis, patient: str, *, for_positive: bool, top: int 
     relative = values["attention"].to_numpy() * len(rows)
     table["Attention (1 = average)"] = [theme.two(float(value)) for value in relative]
     return table
-
-
-def _rows(cohort: Cohort, patient: str) -> np.ndarray:
-    bags = np.flatnonzero((cohort.patients["patient"].astype(str) == patient).to_numpy())
-    return np.concatenate([np.arange(cohort.N)[cohort.rows(int(b))] for b in bags])
-
-
-def _group_names(analysis: Analysis, rows: np.ndarray) -> np.ndarray:
-    """The group of each cell, named as `drivers.groups` names them."""
-    if "cell_type" in analysis.cohort.cells:
-        return analysis.cohort.cells["cell_type"].iloc[rows].astype(str).fillna("no cell type").to_numpy()
-    contribution = analysis.cells["contribution"].to_numpy(dtype=float)[rows]
-    strong = np.abs(contribution) >= np.quantile(np.abs(contribution), 0.99)
-    side = np.where(contribution > 0, "for", "against")
-    return np.where(strong, "strongest 1 %, ", "other cells ").astype(object) + side

@@ -62,7 +62,12 @@ def look() -> None:
 
 def text(kind: str, *paragraphs: str) -> None:
     """Paragraphs of plain text in one of the page's text styles."""
-    st.html("".join(f'<p class="{kind}">{theme.escape(each)}</p>' for each in paragraphs if each))
+    st.html("".join(f'<p class="{kind}">{_plain(each)}</p>' for each in paragraphs if each))
+
+
+def _plain(words: str) -> str:
+    """Text as HTML shows it, a number and its % on one line."""
+    return theme.escape(words).replace(" %", "&nbsp;%")
 
 
 def finding(words: str) -> None:
@@ -82,14 +87,15 @@ def quiet(*paragraphs: str) -> None:
 
 def card(kind: str, *paragraphs: str) -> None:
     """A framed message: `stop`, `warn` or `note`; the first paragraph is bold."""
-    first, *rest = [theme.escape(each) for each in paragraphs if each]
-    inner = f"<p><b>{first}</b></p>" + "".join(f"<p>{each}</p>" for each in rest)
+    first, *rest = [_plain(each) for each in paragraphs if each]
+    inner = f"<p><b>{first}</b></p>" if rest else f"<p>{first}</p>"
+    inner += "".join(f"<p>{each}</p>" for each in rest)
     st.html(f'<div class="mil-card {kind}">{inner}</div>')
 
 
 def facts(pairs: Iterable[tuple[str, str]]) -> None:
     """One line of figures, each with its name."""
-    each = (f"<div><b>{theme.escape(value)}</b>{theme.escape(name)}</div>" for value, name in pairs)
+    each = (f"<div><b>{_plain(value)}</b>{_plain(name)}</div>" for value, name in pairs)
     st.html(f'<div class="mil-facts">{"".join(each)}</div>')
 
 
@@ -104,6 +110,14 @@ def chart(figure: go.Figure, key: str, **more: Any) -> Any:
     theme.dress(figure, dark=state.dark())
     config = {"displaylogo": False, "displayModeBar": "hover", "responsive": True} | more.pop("config", {})
     return st.plotly_chart(figure, key=key, theme=None, config=config, alt=figures.alt(figure), **more)
+
+
+def cell_map(figure: go.Figure, key: str, *, title: str, height: int, **more: Any) -> Any:
+    """Draws a map of cells in a column of the page: a short title fits over its colour bar."""
+    if figure.layout.coloraxis.showscale:
+        bar = {"title": {"text": theme.escape(theme.short(title, 36))}}
+        figure.update_layout(coloraxis={"colorbar": bar}, margin={"t": 64})
+    return chart(figure.update_layout(height=height), key, **more)
 
 
 def caught(render: Callable[[], None]) -> Callable[[], None]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from milcore.analysis import Analysis
 
 DRAWN = 20_000
-HEIGHT = 560
+HEIGHT = 540
 
 
 @widgets.caught
@@ -32,7 +32,7 @@ def render(analysis: Analysis) -> None:
         st.subheader("One region of tissue", anchor=False)
         lit = chosen if chosen is not None and chosen.any() else None
         drawn = figures.tissue(analysis, patient, region=region, colour=colour, highlight=lit)
-        widgets.chart(drawn.update_layout(height=HEIGHT), "tissue")
+        widgets.cell_map(drawn, "tissue", title=spoken(colour), height=HEIGHT)
     if chosen is None:
         widgets.quiet(
             "Draw a box or a lasso on the left map to ask about some cells. Double-click clears it."
@@ -79,9 +79,11 @@ def _umap(analysis: Analysis, colour: str) -> np.ndarray | None:
     figure = figures.umap(
         analysis, colour=colour, opacity_by_attention=state.session().attention, limit=DRAWN
     )
-    figure.update_layout(height=HEIGHT, dragmode="lasso")
+    figure.update_layout(dragmode="lasso")
     key = f"umap-{state.session().analysis}"
-    event = widgets.chart(figure, key, on_select="rerun", selection_mode=("box", "lasso"))
+    event = widgets.cell_map(
+        figure, key, title=spoken(colour), height=HEIGHT, on_select="rerun", selection_mode=("box", "lasso")
+    )
     drawn = {kind: event["selection"].get(kind, []) for kind in ("box", "lasso")}
     if not any(drawn.values()):
         return None

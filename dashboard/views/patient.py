@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 import streamlit as st
 
 from dashboard import figures, state, theme, why, widgets
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from milcore.analysis import Analysis
 
 ORDERS = {"score": "Probability", "error": "Most wrong first", "name": "Name"}
+SIGNED = ("importance", "evidence", "leave_one_out")
 TOP = 50
 
 
@@ -24,12 +26,12 @@ TOP = 50
 def render(analysis: Analysis) -> None:
     """Draws the view of one patient of a finished analysis."""
     patient = _choose(analysis)
-    row = why.row_of(analysis, patient)
+    row = why.row_of(analysis, patient, state.session().region)
     if not np.isfinite(row["score"]):
         widgets.finding("This patient was left out of the analysis, so there is no prediction to explain.")
         return
     table = why.without_groups(analysis, patient)
-    widgets.finding(why.sentence(analysis, patient, table))
+    widgets.finding(why.sentence(analysis, row, table))
     _header(analysis, row)
     _drivers(analysis, patient, table)
     _markers(analysis, patient)
@@ -90,26 +92,31 @@ def _drivers(analysis: Analysis, patient: str, table: pd.DataFrame) -> None:
 def _groups(analysis: Analysis, patient: str, table: pd.DataFrame) -> np.ndarray | None:
     """The groups that make the score; returns the cells of the one chosen."""
     st.subheader("What makes the score", anchor=False)
-    widgets.chart(figures.waterfall(analysis, patient), "waterfall")
+    widgets.chart(_roomy(figures.waterfall(analysis, patient), table), "waterfall")
     shown = pd.DataFrame(
         {
             "group": table["group"],
             "cells": [
                 f"{n:,} ({theme.percent(s)})" for n, s in zip(table["cells"], table["share"], strict=True)
             ],
-            "without_them": [
-                f"{theme.percent(a)} to {theme.percent(b)}"
-                for a, b in table[["prediction", "without"]].to_numpy()
-            ],
+            "without_it": [theme.percent(p) for p in table["prediction_without"]],
         }
     )
     widgets.quiet("Choose a row to see these cells in the tissue.")
     rows = widgets.table(shown, f"groups-{patient}", alt="Groups of cells and the prediction without them")
     widgets.quiet(
-        "Without them: the prediction when these cells are not counted; model, features and neighbours are unchanged. "
-        "It is not the effect of a treatment."
+        "Without it: the prediction when these cells are not counted; model, features and neighbours are "
+        "unchanged. It is not the effect of a treatment."
     )
     return why.cells_of(analysis, patient, str(table["group"].iloc[rows[0]])) if rows else None
+
+
+def _roomy(figure: go.Figure, table: pd.DataFrame) -> go.Figure:
+    """The waterfall with room for the numbers beside its bars."""
+    ends = np.append(0.0, table["contribution"].cumsum())
+    room = 0.22 * (ends.max() - ends.min())
+    figure.update_xaxes(title="Log-odds", range=[ends.min() - room, ends.max() + room])
+    return figure.update_layout(margin={"t": 12})
 
 
 def _maps(analysis: Analysis, patient: str, chosen: np.ndarray | None) -> None:
@@ -121,10 +128,14 @@ def _maps(analysis: Analysis, patient: str, chosen: np.ndarray | None) -> None:
         if regions:
             region = st.selectbox("Region", **state.bind("region", regions), width=170)
         colour = st.selectbox("Colour by", **state.bind("colour", options), format_func=spoken, width=220)
+    if colour in SIGNED:
+        widgets.quiet(
+            f"Orange cells argue for {theme.short(analysis.facts['positive'], 30)}, blue ones against it."
+        )
     drawn = figures.tissue(analysis, patient, region=region, colour=colour, highlight=chosen)
-    widgets.chart(drawn.update_layout(height=480), "tissue")
+    widgets.cell_map(drawn, "tissue", title=spoken(colour), height=460)
     small = figures.umap(analysis, colour=colour, patient=patient, limit=8_000)
-    widgets.chart(small.update_layout(height=340), "small-umap")
+    widgets.cell_map(small, "small-umap", title=spoken(colour), height=330)
 
 
 def _markers(analysis: Analysis, patient: str) -> None:
@@ -134,10 +145,16 @@ def _markers(analysis: Analysis, patient: str) -> None:
     left, right = st.columns(2, gap="large")
     with left:
         widgets.say(f"Cells that argue for {positive}")
-        widgets.chart(figures.markers(analysis, patient, for_positive=True, top=TOP), "markers-for")
+        widgets.chart(_titled(figures.markers(analysis, patient, for_positive=True, top=TOP)), "markers-for")
     with right:
         widgets.say(f"Cells that argue against {positive}")
-        widgets.chart(figures.markers(analysis, patient, for_positive=False, top=TOP), "markers-against")
+        widgets.chart(
+            _titled(figures.markers(analysis, patient, for_positive=False, top=TOP)), "markers-against"
+        )
+
+
+def _titled(figure: go.Figure) -> go.Figure:
+    return figure.update_xaxes(title="SDs from the cohort's mean")
 
 
 def _top_cells(analysis: Analysis, patient: str) -> None:

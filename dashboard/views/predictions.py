@@ -22,7 +22,7 @@ def render(analysis: Analysis) -> None:
     facts = analysis.facts
     widgets.finding(facts["verdict"]["words"])
     _scores(facts)
-    left, right = st.columns([7, 4], gap="large")
+    left, right = st.columns([3, 2], gap="large")
     with left:
         st.subheader("Patients by predicted probability", anchor=False)
         widgets.quiet(
@@ -32,7 +32,8 @@ def render(analysis: Analysis) -> None:
     with right:
         st.subheader("How well the order fits", anchor=False)
         widgets.quiet("Every patient scored by models that never saw it.")
-        widgets.chart(figures.roc(analysis).update_layout(height=400), "roc")
+        curve = figures.roc(analysis).update_layout(height=430, annotations=[])  # the verdict says the AUROC
+        widgets.chart(curve.update_xaxes(title="1 − specificity"), "roc")
     _needed(analysis)
     _chance(analysis)
     _members(facts)
