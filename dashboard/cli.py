@@ -37,7 +37,7 @@ def main() -> NoReturn:
     """Runs the command line and exits: 0 done, 1 `check` found a problem, 2 a problem to mend, 130
     stopped."""
     try:
-        cli.main(standalone_mode=False)
+        code = cli.main(standalone_mode=False)  # what a command exits with; None when it just ends
     except MilError as error:
         _complain(error.problem, error.where, error.fix)
         sys.exit(2)
@@ -48,9 +48,7 @@ def main() -> NoReturn:
     except (KeyboardInterrupt, click.Abort, Cancelled):
         click.echo("Stopped; nothing was written.", err=True)
         sys.exit(130)
-    except click.exceptions.Exit as done:
-        sys.exit(done.exit_code)
-    sys.exit(0)
+    sys.exit(code or 0)
 
 
 def _complain(problem: str, where: str, fix: str) -> None:
@@ -306,7 +304,8 @@ def check(*, cells: tuple[Path, ...], patients: Path | None, **given: Any) -> No
 
 def _describe(cohort: Cohort) -> None:
     people = cohort.patients["patient"].nunique()
-    regions = cohort.cells["region"].nunique()
+    places = cohort.cells["region"].dropna()
+    regions = len(places.groupby([cohort.groups[cohort.owner[places.index]], places], observed=True).size())
     parts = [f"{people:,} patients", f"{cohort.N:,} cells", f"{cohort.F} features"]
     if regions:
         parts.insert(1, f"{regions:,} regions")

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
 import pytest
+
+pytest_plugins = ["tests.tiny"]  # a tiny cohort and its analysis
+
+# Two test processes on two cores: a second thread in each would only wait for the other's.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"
 
