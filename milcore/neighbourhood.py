@@ -105,6 +105,7 @@ def kernel_regression(kernels: np.ndarray, train: np.ndarray, y: np.ndarray, tas
     full = kernels + BIAS
     dual = np.zeros(train.shape)
     identity = np.eye(train.shape[1])
+    going = np.ones(len(train), bool)  # each model stops by itself: none may feel how long another takes
     for _ in range(NEWTON):
         score = np.einsum("mpq,mq->mp", full, dual)
         gradient, curvature = task.newton(score, y)
@@ -113,8 +114,10 @@ def kernel_regression(kernels: np.ndarray, train: np.ndarray, y: np.ndarray, tas
         system = identity + root[:, :, None] * full * root[:, None, :]
         inner = root * np.einsum("mpq,mq->mp", full, b)
         new = b - root * np.linalg.solve(system, inner[..., None])[..., 0]
-        moved, dual = np.abs(new - dual).max(), new
-        if moved < SETTLED:
+        moved = np.abs(new - dual).max(1)
+        dual[going] = new[going]
+        going &= moved >= SETTLED
+        if not going.any():
             break
     return dual
 

@@ -31,6 +31,7 @@ RATE, DECAY = (
     1.0,
 )  # strong decay: cohorts are small (inner log-loss on Keren and MUSK1 halves against 1e-4)
 ROWS = 1 << 16  # cells scored at a time
+THREADS = torch.get_num_threads()  # taken again before training: umap changes it, and with it the last digits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +102,7 @@ def cross_fit(
     share: Callable[[float], None],
 ) -> Member:
     """Trains outer and pair models of all repeats as one stack on x (N, F); scores the patients each has not seen."""
+    torch.set_num_threads(THREADS)
     jobs = [(r, out) for r in range(plan.repeats) for out in plan.without(1) + plan.without(2)]
     train = np.stack([plan.training(r, out) for r, out in jobs])
     mean, sd = measured.scale(train)

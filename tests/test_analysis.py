@@ -1,0 +1,286 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import average_precision_score
+
+from milcore import analysis as chain
+from milcore.analysis import Analysis, analyse
+from milcore.cohort import Cohort
+from milcore.errors import Cancelled, MilError
+from milcore.evidence import leave_group_out
+from milcore.progress import Progress
+from milcore.training import Settings
+from tests.planted import Planted, planted
+
+SETTINGS = Settings(target="response", effort="quick", permutations=100)
+
+
+@pytest.fixture(scope="module")
+def case() -> Planted:
+    return planted(0)
+
+
+@pytest.fixture(scope="module")
+def made(case: Planted) -> Analysis:
+    return analyse(case.cohort, SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def saved(made: Analysis, tmp_path_factory: pytest.TempPathFactory) -> Analysis:
+    return made.save(tmp_path_factory.mktemp("analyses") / "one")
+
+
+def test_patients_and_planted_cells_are_found(case: Planted, made: Analysis) -> None:
+    assert made.facts["scores"]["auroc"]["value"] > 0.9
+    assert made.facts["positive"] == "yes"
+    assert average_precision_score(case.drivers, made.cells["importance"]) > 0.8
+
+
+def test_the_identities_hold(case: Planted, made: Analysis) -> None:
+    cells, predictions = made.cells, made.predictions
+    by_patient = cells.groupby("patient", observed=True, sort=False)
+    np.testing.assert_allclose(by_patient["contribution"].sum(), predictions["score"], atol=1e-5)
+    np.testing.assert_allclose(by_patient["attention"].sum(), 1, atol=1e-5)
+    np.testing.assert_allclose(by_patient["importance"].mean(), predictions["score"], atol=1e-5)
+    for name in made.members:
+        assert np.isfinite(cells[[f"evidence_{name}", f"importance_{name}"]]).all(axis=None)
+    assert ((predictions["low"] <= predictions["high"]) & predictions["prediction"].between(0, 1)).all()
+
+
+def test_leave_one_out_and_without_are_scoring_again_without_the_cells(case: Planted, made: Analysis) -> None:
+    offsets, gone = case.cohort.offsets, np.zeros(case.cohort.N, bool)
+    gone[[offsets[3], offsets[3] + 1, offsets[5]]] = True
+    table = made.without(gone).set_index("patient")
+    assert list(table.index) == ["P04", "P06"]
+    for b, name in ((3, "P04"), (5, "P06")):
+        rows, mixture = case.cohort.rows(b), made.mixture
+        score = 0.0
+        for r in range(2):
+            score += mixture.a[r, b] / 2
+            for m, member in enumerate(made.members.values()):
+                left = ~gone[rows]
+                w = member.weight[r, rows].astype(float)[left]
+                score += mixture.b[m, r, b] * (w / w.sum()) @ member.evidence[r, rows].astype(float)[left] / 2
+        assert table.loc[name, "score_without"] == pytest.approx(score, abs=1e-5)
+    alone = made.cells["leave_one_out"][offsets[5]]
+    assert table.loc["P06", "score"] - table.loc["P06", "score_without"] == pytest.approx(alone, abs=1e-5)
+
+
+def test_nobody_is_scored_by_a_model_that_saw_them(case: Planted, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Turning one patient's label round changes nothing about this patient, whatever it does to the others.
+
+    With the same folds, every number shown for the patients of its fold must stay to the last bit: scores, evidence,
+    and with them the stacking weights, so the pair and triple models that chose them are covered too.
+    """
+    original = chain.plan
+    dealt = original(case.task.strata, case.cohort.groups, repeats=1, seed=0)
+    monkeypatch.setattr(chain, "plan", lambda *args, **kwargs: dealt)
+    turned = case.cohort.patients.copy()
+    turned.loc[7, "response"] = {"yes": "no", "no": "yes"}[turned.loc[7, "response"]]
+    settings = Settings(target="response", positive="yes", repeats=1, permutations=0)
+    first = analyse(case.cohort, settings)
+    again = analyse(with_patients(case.cohort, turned), settings)
+    same = dealt.fold[0] == dealt.fold[0][7]
+    np.testing.assert_array_equal(first.predictions["score"][same], again.predictions["score"][same])
+    assert (first.predictions["score"][~same] != again.predictions["score"][~same]).all()
+    here = same[case.cohort.owner]
+    for column in ("evidence", "attention", "importance", "importance_attention", "importance_neighbourhood"):
+        np.testing.assert_array_equal(first.cells[column][here], again.cells[column][here])
+
+
+def test_models_train_on_no_patient_they_score(case: Planted, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Watches the training sets of the whole stack, pair models included, and who is scored by which model."""
+    from milcore import training
+
+    trained, scored = [], []
+    monkeypatch.setattr(training, "_train", lambda n, c, o, train, *rest: trained.append(train))
+    whole = training._whole
+
+    def watched(networks, s, cells, rows, starts):
+        scored.append((s, np.unique(case.cohort.owner[rows])))
+        return whole(networks, s, cells, rows, starts)
+
+    monkeypatch.setattr(training, "_whole", watched)
+    analyse(case.cohort, Settings(target="response", pooling="attention", effort="quick", permutations=0))
+    (train,) = trained
+    assert len(train) == 2 * (5 + 10)
+    assert len(scored) == len(train)
+    for s, patients in scored:
+        assert not train[s, patients].any()
+    assert sorted(np.concatenate([patients for s, patients in scored if s % 15 < 5])) == sorted(
+        [*range(24)] * 2
+    )
+
+
+def test_the_same_seed_gives_the_same_numbers(case: Planted, made: Analysis) -> None:
+    again = analyse(case.cohort, SETTINGS)
+    pd.testing.assert_frame_equal(made.predictions, again.predictions)
+    pd.testing.assert_frame_equal(made.cells, again.cells)
+    assert made.facts["scores"] == again.facts["scores"]
+    assert made.facts["null"] == again.facts["null"]
+
+
+def test_an_analysis_comes_back_from_its_folder(made: Analysis, saved: Analysis) -> None:
+    pd.testing.assert_frame_equal(made.predictions, saved.predictions)
+    pd.testing.assert_frame_equal(made.cells, saved.cells, check_dtype=False, check_categorical=False)
+    pd.testing.assert_frame_equal(made.without(np.arange(9)), saved.without(np.arange(9)))
+    assert json.loads(json.dumps(made.facts)) == saved.facts
+    assert saved.settings == SETTINGS
+    assert isinstance(saved.members["attention"].weight, np.memmap)
+
+
+def test_cells_are_written_in_input_order(case: Planted, tmp_path: Path) -> None:
+    mixed = np.random.default_rng(0).permutation(case.cohort.N)
+    table = pd.DataFrame({"cell_id": mixed, "x": mixed.astype(np.float32)})
+    names = case.cohort.patients["patient"].to_numpy()[case.cohort.owner]
+    cohort = Cohort.of(
+        case.cohort.features[mixed],
+        names[mixed],
+        patients=case.cohort.patients,
+        cells=table,
+        inputs=len(mixed),
+    )
+    settings = Settings(target="response", pooling="neighbourhood", repeats=1, permutations=0)
+    folder = tmp_path / "out"
+    analyse(cohort, settings).save(folder)
+    written = pd.read_parquet(folder / "cells.parquet")
+    np.testing.assert_array_equal(written["cell_id"], mixed)
+    np.testing.assert_array_equal(written["patient"].astype(str), names[mixed])
+    assert written["evidence"].notna().all()
+
+
+def with_patients(cohort: Cohort, patients: pd.DataFrame) -> Cohort:
+    names = cohort.patients["patient"].to_numpy()[cohort.owner]
+    return Cohort.of(cohort.features, names, patients=patients, cells=cohort.cells)
+
+
+FAST = {"target": "response", "pooling": "neighbourhood", "repeats": 2, "permutations": 20}
+
+
+def test_patients_without_a_label_are_predicted_and_marked(case: Planted) -> None:
+    some = case.cohort.patients.copy()
+    some.loc[[2, 5], "response"] = None
+    made = analyse(with_patients(case.cohort, some), Settings(**FAST))
+    assert made.predictions["label"][[2, 5]].tolist() == ["", ""]
+    assert made.predictions["prediction"].notna().all()
+    assert made.facts["counts"]["unlabelled"] == 2
+    assert "unlabelled_patients" in {w["kind"] for w in made.facts["warnings"]}
+
+
+def test_a_label_that_is_missing_takes_no_part(case: Planted) -> None:
+    """An unlabelled patient's hidden label could be either: nothing changes."""
+    some = case.cohort.patients.copy()
+    some["response"] = some["response"].where(np.arange(24) != 5)
+    one = analyse(with_patients(case.cohort, some), Settings(**FAST))
+    some["other"] = some["response"].fillna(" ")
+    two = analyse(with_patients(case.cohort, some), Settings(**FAST | {"target": "other"}))
+    np.testing.assert_array_equal(one.predictions["score"], two.predictions["score"])
+
+
+def test_classes_keep_only_their_patients(case: Planted) -> None:
+    three = case.cohort.patients.copy()
+    three.loc[:3, "response"] = "maybe"
+    cohort = with_patients(case.cohort, three)
+    made = analyse(cohort, Settings(**FAST | {"classes": ("yes", "no")}))
+    assert list(made.predictions["patient"]) == list(three["patient"][4:])
+    left_out = cohort.owner < 4
+    assert made.cells["importance"][left_out].isna().all()
+    assert made.cells["importance"][~left_out].notna().all()
+    assert made.facts["cohort"]["patients"] == 20
+    with pytest.raises(MilError, match="'perhaps'"):
+        analyse(cohort, Settings(**FAST | {"classes": ("yes", "perhaps")}))
+    with pytest.raises(MilError, match="3 different labels"):
+        analyse(cohort, Settings(**FAST))
+
+
+def test_regions_can_be_the_bags(case: Planted, tmp_path: Path) -> None:
+    names = case.cohort.patients["patient"].to_numpy()[case.cohort.owner]
+    cohort = Cohort.of(
+        case.cohort.features, names, patients=case.cohort.patients, cells=case.cohort.cells, bag="region"
+    )
+    made = analyse(cohort, Settings(**FAST)).save(tmp_path / "out")
+    assert list(made.predictions.columns[:2]) == ["patient", "region"]
+    assert "null" not in made.facts
+    by_patient = pd.read_csv(tmp_path / "out" / "predictions_patient.csv")
+    assert len(by_patient) == 24
+
+
+def test_a_patient_of_one_cell_has_no_leave_one_out(case: Planted) -> None:
+    names = case.cohort.patients["patient"].to_numpy()[case.cohort.owner]
+    keep = np.ones(case.cohort.N, bool)
+    keep[case.cohort.offsets[0] + 1 : case.cohort.offsets[1]] = False
+    cohort = Cohort.of(case.cohort.features[keep], names[keep], patients=case.cohort.patients)
+    made = analyse(cohort, Settings(**FAST))
+    assert np.isnan(made.cells["leave_one_out"][0])
+    assert made.cells["leave_one_out"][1:].notna().all()
+    assert np.isnan(made.without(np.array([0]))["score_without"][0])
+
+
+def test_missing_values_do_not_reach_the_output(case: Planted) -> None:
+    names = case.cohort.patients["patient"].to_numpy()[case.cohort.owner]
+    x = np.array(case.cohort.features)
+    x[np.random.default_rng(0).random(x.shape) < 0.1] = np.nan
+    cohort = Cohort.of(x, names, patients=case.cohort.patients)
+    for pooling in ("neighbourhood", "mean"):
+        made = analyse(cohort, Settings(**FAST | {"pooling": pooling}))
+        assert np.isfinite(made.cells[["evidence", "contribution", "umap_1"]]).all(axis=None)
+
+
+def test_an_unknown_target_names_close_ones(case: Planted) -> None:
+    with pytest.raises(MilError, match="'respons'") as caught:
+        analyse(case.cohort, Settings(target="respons"))
+    assert "response" in caught.value.fix
+
+
+def test_what_is_in_the_way_is_never_overwritten(made: Analysis, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(MilError, match="exists already"):
+        made.save(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_failed_save_leaves_nothing(made: Analysis, tmp_path: Path) -> None:
+    def full(folder: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        made.save(tmp_path / "out", also=full)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_damage_is_named(saved: Analysis, made: Analysis, tmp_path: Path) -> None:
+    with pytest.raises(MilError, match="no analysis"):
+        Analysis.open(tmp_path / "nowhere")
+    folder = tmp_path / "out"
+    made.save(folder)
+    (folder / "cells.parquet").write_bytes(b"PAR1 not")
+    with pytest.raises(MilError, match="damaged"):
+        Analysis.open(folder)
+    facts = json.loads((folder / "analysis.json").read_text())
+    (folder / "analysis.json").write_text(json.dumps(facts | {"version": 99}))
+    with pytest.raises(MilError, match="version 99"):
+        Analysis.open(folder)
+    (folder / "analysis.json").write_text("{")
+    with pytest.raises(MilError, match="damaged"):
+        Analysis.open(folder)
+
+
+def test_work_is_stopped_at_the_next_step_and_early_results_come_first(case: Planted) -> None:
+    heard = []
+    with pytest.raises(Cancelled):
+        analyse(
+            case.cohort, SETTINGS, Progress(heard.append, lambda: any(e.stage == "attention" for e in heard))
+        )
+    (early,) = [event.early for event in heard if event.early]
+    assert early["member"] == "neighbourhood"
+    assert len(early["predictions"]) == 24
+    assert heard[-1].stage == "attention"
+
+
+def test_leaving_everything_out_is_not_a_number() -> None:
+    assert np.isnan(leave_group_out(np.array([0.5, 0.5]), np.array([1.0, 2.0]), np.array([True, True])))

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from milcore.folds import plan
+from milcore.stacking import stack
+from milcore.tasks import Binary
+from milcore.training import Member
+
+
+def member(strength: float, y: np.ndarray, folds: int, draw: np.random.Generator) -> Member:
+    """A member whose inner held-out scores know `strength` of the label."""
+    inner = strength * (2 * y - 1) + draw.normal(size=(2, folds, len(y)))
+    return Member(np.empty(0), np.empty(0), inner)
+
+
+def mixture(*strengths: float, seed: int = 0):
+    draw = np.random.default_rng(seed)
+    y = (np.arange(60) % 2).astype(float)
+    task = Binary(("a", "b"), y)
+    dealt = plan(task.strata, np.arange(60), repeats=2, seed=0)
+    members = {f"m{i}": member(s, y, dealt.folds, draw) for i, s in enumerate(strengths)}
+    return stack(members, dealt, task), members, dealt, task
+
+
+def test_a_member_without_signal_hardly_counts() -> None:
+    mixed, *_ = mixture(2.0, 0.0)
+    good, useless = mixed.b.mean((1, 2))
+    assert good > 5 * useless
+
+
+def test_equal_members_count_alike() -> None:
+    mixed, *_ = mixture(1.0, 1.0)
+    one, two = mixed.b.mean((1, 2))
+    assert one == pytest.approx(two, rel=0.35)
+
+
+def test_slopes_are_positive_even_for_members_that_point_the_wrong_way() -> None:
+    mixed, *_ = mixture(-1.0, -1.0)
+    assert (mixed.b > 0).all()
+    assert mixed.b.max() < 0.05
+
+
+def test_the_calibration_turns_scores_into_log_odds() -> None:
+    mixed, members, dealt, task = mixture(1.0)
+    inner = members["m0"].inner
+    p = np.concatenate(
+        [
+            task.link(mixed.a[r, dealt.fold[r] == f][0] + mixed.b[0, r, dealt.fold[r] == f][0] * inner[r, f])
+            for r in range(2)
+            for f in range(dealt.folds)
+        ]
+    )
+    y = np.tile(task.y, 2 * dealt.folds)
+    for low, high in ((0.0, 0.3), (0.3, 0.7), (0.7, 1.0)):
+        there = (p >= low) & (p < high)
+        assert y[there].mean() == pytest.approx(p[there].mean(), abs=0.12)
+
+
+def test_the_fold_that_is_scored_has_no_say() -> None:
+    first, members, dealt, task = mixture(1.0, 0.5)
+    f = dealt.fold[0][7]
+    changed = task.y.copy()
+    changed[7] = 1 - changed[7]
+    for m in members.values():
+        m.inner[0, f, dealt.fold[0] == f] = 1e3  # inner scores of the fold itself are never looked at
+    again = stack(members, dealt, Binary(task.classes, changed))
+    there = dealt.fold[0] == f
+    np.testing.assert_array_equal(first.a[0, there], again.a[0, there])
+    np.testing.assert_array_equal(first.b[:, 0, there], again.b[:, 0, there])
+    assert (first.a[0, ~there] != again.a[0, ~there]).any()

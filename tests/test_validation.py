@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import kstest
+from sklearn.metrics import average_precision_score, balanced_accuracy_score, brier_score_loss, roc_auc_score
+
+from milcore import validation
+from milcore.folds import plan
+from milcore.tasks import Binary
+
+
+def drawn(seed: int, strength: float, patients: int = 60):
+    draw = np.random.default_rng(seed)
+    y = (draw.random(patients) < 0.4).astype(float)
+    task = Binary(("a", "b"), y)
+    dealt = plan(task.strata, np.arange(patients), repeats=3, seed=0)
+    return strength * y + draw.normal(size=(3, patients)), dealt, task
+
+
+def test_within_one_fold_auroc_is_the_usual_one_ties_included() -> None:
+    score, _, task = drawn(0, 1.0)
+    ties = score[0].round(1)
+    assert validation.auroc(ties, task.y, np.zeros(60)) == pytest.approx(roc_auc_score(task.y, ties))
+
+
+def test_auroc_counts_pairs_of_one_fold_only() -> None:
+    score, dealt, task = drawn(1, 1.0)
+    fold = dealt.fold[0]
+    right = pairs = 0.0
+    for p in np.flatnonzero(task.y == 1):
+        for n in np.flatnonzero((task.y == 0) & (fold == fold[p])):
+            right, pairs = right + (score[0, p] > score[0, n]), pairs + 1
+    assert validation.auroc(score[0], task.y, fold) == pytest.approx(right / pairs)
+
+
+def test_the_roc_curve_goes_with_the_auroc() -> None:
+    score, dealt, task = drawn(2, 1.0)
+    curve = validation.roc(score, dealt, task)
+    area = np.trapezoid(curve["tpr"], curve["fpr"])
+    assert area == pytest.approx(validation.auroc(score, task.y[None], dealt.fold).mean(), abs=0.02)
+
+
+def test_other_scores_are_the_usual_ones() -> None:
+    score, dealt, task = drawn(3, 1.0)
+    out = validation.scores(score, dealt, task, threshold=np.full(60, 0.2), seed=0)
+    mean = score.mean(0)
+    assert out["average_precision"]["value"] == pytest.approx(average_precision_score(task.y, mean))
+    assert out["brier"]["value"] == pytest.approx(brier_score_loss(task.y, task.link(mean)))
+    assert out["balanced_accuracy"]["value"] == pytest.approx(balanced_accuracy_score(task.y, mean > 0.2))
+    for one in out.values():
+        assert one["low"] <= one["value"] <= one["high"]
+
+
+def test_intervals_of_perfect_separation_are_not_a_point() -> None:
+    low, high = validation._auroc_interval(1.0, 10, 10)
+    assert (low, high) == (pytest.approx(0.80, abs=0.01), 1.0)
+    assert validation._auroc_interval(0.0, 10, 10)[0] == 0.0
+
+
+def test_intervals_cover_what_they_should() -> None:
+    """The true AUROC of two normals two thirds apart lies in 95 % of intervals, give or take the simulation."""
+    draw = np.random.default_rng(0)
+    truth, covered = 0.6814, 0  # Phi(2/3 / sqrt 2)
+    for _ in range(400):
+        p, n = draw.normal(2 / 3, 1, 20), draw.normal(0, 1, 20)
+        value = (p[:, None] > n).mean()
+        low, high = validation._auroc_interval(float(value), 20, 20)
+        covered += low <= truth <= high
+    assert 0.92 <= covered / 400 <= 0.985
+
+
+def kernels(seed: int, effect: float, patients: int = 40):
+    draw = np.random.default_rng(seed)
+    y = (np.arange(patients) % 2).astype(float)
+    z = draw.normal(size=(patients, 5))
+    z[:, 0] += effect * y
+    task = Binary(("a", "b"), y)
+    return (z @ z.T)[None] / 5, plan(task.strata, np.arange(patients), repeats=1, seed=seed), task
+
+
+def test_the_null_knows_signal_from_chance() -> None:
+    strong = validation.null(*kernels(0, 3.0), permutations=200, seed=0, share=lambda share: None)
+    assert strong["p"] == pytest.approx(1 / 201)
+    assert strong["observed"] > 0.9
+    assert np.mean(strong["auroc"]) == pytest.approx(0.5, abs=0.03)
+
+
+def test_p_is_uniform_where_nothing_is_planted() -> None:
+    p = [
+        validation.null(*kernels(seed, 0.0), permutations=99, seed=seed, share=lambda share: None)["p"]
+        for seed in range(80)
+    ]
+    assert kstest(p, "uniform").pvalue > 0.01
+
+
+def test_baselines_find_a_shift_of_the_mean_and_nothing_in_noise() -> None:
+    draw = np.random.default_rng(0)
+    _, dealt, task = drawn(4, 0.0)
+    noise = draw.normal(size=(60, 4))
+    told = noise + 2.5 * task.y[:, None]
+    assert validation.baseline(told, dealt, task, seed=0)["auroc"]["low"] > 0.5
+    nothing = validation.baseline(noise, dealt, task, seed=0)["auroc"]
+    assert nothing["low"] < 0.5 < nothing["high"]
+    assert validation.baseline(np.ones((60, 1)), dealt, task, seed=0)["auroc"]["value"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "p", "patients", "kind"),
+    [
+        (0.8, 0.65, 0.001, 60, "signal"),
+        (0.5, 0.35, 0.6, 60, "none"),
+        (0.66, 0.51, 0.2, 60, "unclear"),
+        (0.95, 0.7, 0.001, 12, "unclear"),
+    ],
+)
+def test_the_verdict_claims_no_more_than_the_figures(
+    value: float, low: float, p: float, patients: int, kind: str
+) -> None:
+    task = Binary(("a", "b"), (np.arange(patients) % 2).astype(float))
+    said = validation.verdict({"auroc": {"value": value, "low": low, "high": 0.97}}, {"p": p}, task)
+    assert said["kind"] == kind
+    assert f"{value:.2f}" in said["words"]
+    if patients < 2 * validation.FEW:
+        assert said["words"].startswith("Exploratory")
