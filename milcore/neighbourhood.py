@@ -265,7 +265,9 @@ def _gamma(
         if len(here) == 0:
             continue
         mean = around.mean[SCALES.index(done)]
-        beta = _relative(q, mean, kept) @ coefficients[here].T.astype(np.float32)
+        # All models at once, whatever their scale: a product of another width rounds otherwise, and then the labels of
+        # a held-out fold, which move other models' scales, would show in its last digits.
+        beta = (_relative(q, mean, kept) @ coefficients.T.astype(np.float32))[:, here]
         inverse = np.divide(around.mass, mean, out=np.zeros(M), where=mean > 0)
         gamma[:, here] = beta * inverse[:, None]
         shift[here] = around.mass @ beta
