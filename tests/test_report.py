@@ -1,0 +1,142 @@
+"""The report: self-contained, well-formed, honest, and safe with any text of a table."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dashboard import pictures, report
+from milcore.analysis import Analysis
+from milcore.errors import MilError
+from tests.tiny import NASTY, PATIENTS
+
+VOID = {"meta", "br"}
+
+
+class Reader(HTMLParser):
+    """Checks that tags are balanced, and collects attributes and visible text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.links: list[str] = []
+        self.text: list[str] = []
+        self.handlers: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.links += [value or "" for name, value in attrs if name in ("href", "src", "xlink:href")]
+        self.handlers += [name for name, _ in attrs if name.startswith("on")]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+
+@pytest.fixture(scope="module")
+def page(analysis: Analysis) -> str:
+    return report.html(analysis, patients=PATIENTS)
+
+
+@pytest.fixture(scope="module")
+def read(page: str) -> Reader:
+    reader = Reader()
+    reader.feed(page)
+    reader.close()
+    return reader
+
+
+def test_it_stands_alone(page: str, read: Reader) -> None:
+    assert read.open == []
+    assert all(link.startswith(("data:image/png;base64,", "#p")) for link in read.links)
+    assert "<script" not in page
+    assert "@import" not in page
+    assert "url(" not in page
+    assert not re.search(r"https?://", page)
+
+
+def test_no_markup_of_a_table_runs(page: str, read: Reader) -> None:
+    assert read.handlers == []
+    assert "<img" not in page
+    assert "<i>" not in page
+    assert any(NASTY in text for text in read.text), "the name is shown as it is"
+
+
+def test_what_it_says(page: str, read: Reader, analysis: Analysis) -> None:
+    text = " ".join(read.text)
+    assert text.count("Research use only") == 1 + len(PATIENTS)
+    assert analysis.facts["verdict"]["words"] in text
+    assert "Exploratory" in text, "below 10 patients in a class nothing is claimed"
+    assert analysis.cohort.fingerprint[:12] in text
+    for words in (
+        "Limits",
+        "Method",
+        "Stability",
+        "not the effect of a treatment",
+        "not a confidence interval",
+    ):
+        assert words in text
+    auroc = analysis.facts["scores"]["auroc"]
+    assert f"{auroc['value']:.2f} ({auroc['low']:.2f} to {auroc['high']:.2f})" in text
+    assert not re.search(r"\d\.\d{3,}", re.sub(r"\d+\.\d+\.\d+\S*|p = [\d.]+", "", text)), (
+        "never more than 2 decimals"
+    )
+
+
+def test_the_telling_patients(analysis: Analysis) -> None:
+    chosen = report.telling(analysis)
+    ordered = list(analysis.predictions.sort_values("score")["patient"].astype(str))
+    assert chosen[:2] == [ordered[-1], ordered[0]]
+    assert report.html(analysis).count('<section class="patient"') == len(chosen)
+
+
+def test_every_wrong_patient_is_marked(analysis: Analysis) -> None:
+    turned = analysis.predictions.assign(
+        label=analysis.predictions["label"].map({"yes": "no", "no": "yes", "": ""})
+    )
+    page = report.html(replace(analysis, predictions=turned), patients=["P01"])
+    assert page.count("on the other side") + page.count(">not decided<") >= 10
+
+
+def test_an_unknown_patient_is_refused(analysis: Analysis) -> None:
+    with pytest.raises(MilError, match="nobody"):
+        report.html(analysis, patients=["nobody"])
+
+
+def test_forty_patients_stay_small(page: str) -> None:
+    assert len(page.encode()) / len(PATIENTS) < 3_000_000 / 40
+
+
+def test_maps_show_the_cells_in_their_colours(analysis: Analysis) -> None:
+    svg = pictures.tissue(analysis, "P01", "R0")
+    (data,) = re.findall(r"base64,([^\"]+)", svg)
+    picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB"), dtype=int)
+    assert picture.shape == (450, 450, 3)
+    drawn = (picture != 255).any(axis=2)
+    assert 0.005 < drawn.mean() < 0.5
+    warm = (picture[..., 0] > picture[..., 2] + 60) & drawn
+    assert warm.any(), "the planted cells are orange"
+    assert "µm" in svg
+
+
+def test_without_coordinates_types_or_null(analysis: Analysis) -> None:
+    cells = analysis.cohort.cells.drop(columns="cell_type").assign(x=np.float32("nan"), y=np.float32("nan"))
+    facts = {name: fact for name, fact in analysis.facts.items() if name != "null"}
+    bare = replace(analysis, cohort=replace(analysis.cohort, cells=cells), facts=facts)
+    page = report.html(bare, patients=["P01"])
+    assert "strongest 1 %" in page
+    assert "Tissue of" not in page
