@@ -111,7 +111,9 @@ def share_figure(analysis: Analysis, table: pd.DataFrame) -> go.Figure:
                 line={"width": 1.2},
                 **dots,
             )
-    figure.update_xaxes(title="Share of the patient's cells", tickformat=".1~%", rangemode="tozero")
+    figure.update_xaxes(
+        title="Share of the patient's cells", tickformat=".1~%", rangemode="tozero", minallowed=0
+    )
     figure.update_layout(
         showlegend=False,
         height=110 + 60 * len(figure.data),

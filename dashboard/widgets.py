@@ -28,7 +28,7 @@ LOOK = """<style>
 .mil-quiet {opacity: .72; font-size: .92rem}
 .mil-facts {display: flex; flex-wrap: wrap; gap: .3rem 2rem; margin: .2rem 0}
 .mil-facts div {white-space: nowrap}
-.mil-facts b {font-size: 1.15rem; font-weight: 600; margin-right: .35rem}
+.mil-facts b {font-size: 1.15rem; font-weight: 600}
 .mil-card {border: 1px solid; border-color: color-mix(in srgb, currentColor 18%, transparent); border-left: 4px solid;
   border-radius: 6px; padding: .8rem 1rem; max-width: 62rem}
 .mil-card.stop {border-left-color: #c0392b} .mil-card.warn {border-left-color: #b98900}
@@ -42,14 +42,15 @@ LOOK = """<style>
 .mil-logo {font-size: 1.25rem; font-weight: 650; letter-spacing: -.01em; margin: 0}
 </style>"""
 
+WIDE = 40  # characters of a caption that fit under a map in half of a narrow page
 STAGES = {
     "reading": "Reading tables",
-    "neighbours": "Neighbours of cells",
+    "neighbours": "Neighbours",
     "neighbourhood": "Neighbourhood model",
     "attention": "Attention model",
     "mean": "Mean model",
     "evidence": "Evidence of cells",
-    "validation": "Could it be chance?",
+    "validation": "Test against chance",
     "umap": "Map of cells",
     "saving": "Saving",
 }
@@ -95,7 +96,7 @@ def card(kind: str, *paragraphs: str) -> None:
 
 def facts(pairs: Iterable[tuple[str, str]]) -> None:
     """One line of figures, each with its name."""
-    each = (f"<div><b>{_plain(value)}</b>{_plain(name)}</div>" for value, name in pairs)
+    each = (f"<div><b>{_plain(value)}</b> {_plain(name)}</div>" for value, name in pairs)
     st.html(f'<div class="mil-facts">{"".join(each)}</div>')
 
 
@@ -108,7 +109,7 @@ def markdown(words: object) -> str:
 def chart(figure: go.Figure, key: str, **more: Any) -> Any:
     """Draws a figure of `dashboard.figures` in the theme of the browser, with its words for screen readers."""
     theme.dress(figure, dark=state.dark())
-    config = {"displaylogo": False, "displayModeBar": "hover", "responsive": True} | more.pop("config", {})
+    config = {"displaylogo": False, "displayModeBar": False, "responsive": True} | more.pop("config", {})
     return st.plotly_chart(figure, key=key, theme=None, config=config, alt=figures.alt(figure), **more)
 
 
@@ -117,7 +118,11 @@ def cell_map(figure: go.Figure, key: str, *, title: str, height: int, **more: An
     if figure.layout.coloraxis.showscale:
         bar = {"title": {"text": theme.escape(theme.short(title, 36))}}
         figure.update_layout(coloraxis={"colorbar": bar}, margin={"t": 64})
-    return chart(figure.update_layout(height=height), key, **more)
+    for note in figure.layout.annotations:
+        if len(note.text) > WIDE and " · " in note.text:
+            note.text = note.text.replace(" · ", "<br>", 1)
+            figure.update_layout(margin={"b": 52})
+    return chart(figure.update_layout(height=height), key, config={"displayModeBar": "hover"}, **more)
 
 
 def caught(render: Callable[[], None]) -> Callable[[], None]:

@@ -116,12 +116,18 @@ def _selected(analysis: Analysis, chosen: np.ndarray) -> None:
 def _what_if(analysis: Analysis, chosen: np.ndarray) -> None:
     found = selection.effect(analysis, chosen)
     widgets.say("If these cells did not count")
-    widgets.facts([(f"{found.auroc:.2f} to {found.auroc_without:.2f}", "AUROC, out of fold")])
+    if not np.isfinite(found.auroc):
+        widgets.quiet("Too few labelled patients would have cells left to say.")
+        return
+    widgets.facts([(f"{found.auroc:.2f} to {found.auroc_without:.2f}", "AUROC over all patients")])
     if found.emptied:
         widgets.say(
             f"{widgets.plural(found.emptied, 'patient')} would have no cells left and are not in this figure."
         )
-    widgets.quiet("Nothing is trained again; model, features and neighbours are unchanged.")
+    widgets.quiet(
+        "Of the mean scores, out of fold; the AUROC of the verdict compares patients of one fold only. Nothing is "
+        "trained again; model, features and neighbours are unchanged."
+    )
 
 
 def _types(analysis: Analysis, chosen: np.ndarray) -> None:

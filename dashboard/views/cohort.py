@@ -192,7 +192,7 @@ def _earlier() -> None:
     st.subheader("Open again", anchor=False)
     for key, facts in known[:12]:
         counts = facts.get("counts", {})
-        size = ", ".join(f"{value:,} {name}" for name, value in counts.items() if isinstance(value, int))
+        size = ", ".join(f"{counts[name]:,} {name}" for name in ("patients", "cells") if name in counts)
         label = widgets.markdown(theme.short(state.cohort_name(key), 60)) + (f" ({size})" if size else "")
         st.button(label, key=f"open-{key}", on_click=state.open_cohort, args=(key,))
 
@@ -210,7 +210,7 @@ def _facts(cohort: Cohort) -> None:
     if regions:
         pairs.insert(1, (f"{regions:,}", "regions"))
     if form := cohort.source.get("format"):
-        pairs.append((str(form), "recognised"))
+        pairs.append((str(form), "tables"))
     widgets.facts(pairs)
 
 
@@ -235,14 +235,14 @@ def _charts(cohort: Cohort) -> None:
     left, right = st.columns([3, 2], gap="large")
     with left:
         st.subheader("Cells of each patient", anchor=False)
-        widgets.chart(figures.cells_per_patient(cohort, label), "cells-per-patient")
+        widgets.chart(figures.cells_per_patient(cohort, label).update_layout(height=380), "cells-per-patient")
     with right:
         if label:
             st.subheader("Patients with each label", anchor=False)
             widgets.chart(figures.label_balance(cohort, label), "balance")
     if cohort.cells[["x", "y"]].notna().to_numpy().any():
         st.subheader("One region of tissue", anchor=False)
-        widgets.chart(figures.tissue_preview(cohort), "preview")
+        widgets.chart(figures.tissue_preview(cohort).update_layout(height=480), "preview")
 
 
 def _columns(cohort: Cohort) -> None:

@@ -116,7 +116,7 @@ def _roomy(figure: go.Figure, table: pd.DataFrame) -> go.Figure:
     ends = np.append(0.0, table["contribution"].cumsum())
     room = 0.22 * (ends.max() - ends.min())
     figure.update_xaxes(title="Log-odds", range=[ends.min() - room, ends.max() + room])
-    return figure.update_layout(margin={"t": 12})
+    return figure.update_layout(margin={"t": 12, "r": 56})
 
 
 def _maps(analysis: Analysis, patient: str, chosen: np.ndarray | None) -> None:

@@ -32,7 +32,8 @@ def render(analysis: Analysis) -> None:
     with right:
         st.subheader("How well the order fits", anchor=False)
         widgets.quiet("Every patient scored by models that never saw it.")
-        curve = figures.roc(analysis).update_layout(height=430, annotations=[])  # the verdict says the AUROC
+        curve = figures.roc(analysis).update_layout(height=430)
+        curve.layout.annotations = ()  # the verdict says the AUROC
         widgets.chart(curve.update_xaxes(title="1 − specificity"), "roc")
     _needed(analysis)
     _chance(analysis)

@@ -92,7 +92,8 @@ def _early(early: dict[str, Any], settings: dict[str, Any]) -> None:
         else f"So far{member}."
     )
     widgets.say(f"{words} The other models, the interval and the test against chance follow.")
-    widgets.chart(figures.early_ranking(early, classes=labels, positive=positive), "early")
+    ranking = figures.early_ranking(early, classes=labels, positive=positive)
+    widgets.chart(ranking.update_layout(height=400), "early")
 
 
 def _failed(job: Job) -> None:
