@@ -11,4 +11,4 @@ check:
 	.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy
 
 screenshots:
-	.venv/bin/python tests/screenshots.py
+	.venv/bin/python -m tests.screenshots

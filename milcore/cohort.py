@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 
 from milcore.errors import MilError
 
-__all__ = ["Cohort", "Note", "alike"]
+__all__ = ["TEXT", "Cohort", "Note", "alike"]
 
 VERSION = 1
 TEXT = pd.StringDtype("pyarrow")  # text of N cells without N Python objects

@@ -8,6 +8,8 @@ Anything else that is raised is a bug and is shown as one.
 
 from __future__ import annotations
 
+__all__ = ["Cancelled", "MilError"]
+
 
 class MilError(Exception):
     """A problem the user can mend: `problem` quotes the value, `where` names file or column, `fix` what to do."""

@@ -18,7 +18,7 @@ from scipy import sparse
 from milcore.cohort import Cohort
 from milcore.preprocess import moments, transformed
 
-__all__ = ["Graph", "graph", "nearest", "standardised"]
+__all__ = ["NEIGHBOURS", "Graph", "graph", "nearest", "standardised"]
 
 NEIGHBOURS = 15  # as in covarying neighbourhood analysis and UMAP
 EXACT = 20_000  # nodes up to which neighbours are searched exhaustively

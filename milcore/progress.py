@@ -10,6 +10,8 @@ from typing import Any
 
 from milcore.errors import Cancelled
 
+__all__ = ["Event", "Progress"]
+
 
 @dataclass(frozen=True)
 class Event:

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from milcore.errors import MilError
 
-__all__ = ["MIN_PATIENTS", "Binary", "binary"]
+__all__ = ["MIN_PATIENTS", "Binary", "as_text", "binary"]
 
 MIN_PATIENTS = 3  # in the smallest class: fewer cannot be in three folds
 
