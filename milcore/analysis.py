@@ -382,7 +382,8 @@ def _warnings(facts: dict[str, Any]) -> list[dict[str, str]]:
     out = []
     counts, unlabelled = [facts["counts"][c] for c in facts["classes"]], facts["counts"]["unlabelled"]
     if min(counts) < validation.FEW:
-        words = f"Exploratory: {min(counts)} patients in the smaller class; below {validation.FEW} scores carry no claim."
+        few = f"{min(counts)} patients in the smaller class"
+        words = f"Exploratory: {few}; below {validation.FEW} scores carry no claim."
         out.append({"kind": "small_cohort", "words": words})
     if unlabelled:
         words = f"{unlabelled} patient(s) have no label: kept out of training, predicted, and marked."
