@@ -255,7 +255,7 @@ def _columns(given: dict[str, Any], *, labels: tuple[str, ...] = ()) -> Columns:
 def _analysed(
     cells: Sequence[Path], patients: Path | None, columns: Columns, settings: Any, progress: Progress
 ) -> Analysis:
-    from milcore.analysis import analyse
+    from milcore.chain import analyse
     from milcore.readers import read_cohort
 
     cohort = read_cohort(cells, patients=patients, columns=columns, progress=progress)

@@ -181,7 +181,7 @@ def _jobs(root: str) -> Jobs:
 
 def _import_science() -> None:
     """Opening the first analysis must not wait seconds for imports."""
-    import milcore.analysis  # noqa: F401
+    import milcore.chain  # noqa: F401
 
 
 def cohort() -> Cohort | None:

@@ -95,7 +95,7 @@ def read(request: dict[str, Any], workspace: Workspace, progress: Progress) -> s
 
 def analyse(request: dict[str, Any], workspace: Workspace, progress: Progress) -> str:
     """A cohort of the workspace and settings to an analysis in the workspace; returns its id."""
-    from milcore.analysis import analyse as run
+    from milcore.chain import analyse as run
     from milcore.cohort import Cohort
     from milcore.training import Settings
 
@@ -112,7 +112,7 @@ def warm() -> None:
     import numpy as np
     import umap
 
-    import milcore.analysis
+    import milcore.chain
     import milcore.readers  # noqa: F401
 
     umap.UMAP(n_neighbors=5, n_epochs=5, init="random").fit(np.random.default_rng(0).random((200, 5)))

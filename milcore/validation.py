@@ -1,4 +1,4 @@
-"""How far a score can be believed: scores with intervals, the permutation null, plain baselines, and the verdict."""
+"""How far a score can be believed: scores with intervals, the permutation null, and the verdict."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from scipy.optimize import brentq
 from scipy.stats import rankdata
 
 from milcore.folds import Plan
-from milcore.neighbourhood import cross_fit
 from milcore.tasks import Binary
 
-__all__ = ["FEW", "auroc", "baseline", "null", "roc", "scores", "verdict"]
+__all__ = ["FEW", "auroc", "null", "roc", "scores", "verdict"]
 
 FEW = 10  # patients in the smaller class below which nothing is claimed
 RESAMPLES = 1000
@@ -112,20 +111,6 @@ def null(
         "observed": float(reached[0]),
         "auroc": [round(float(value), 4) for value in reached[1:]],
     }
-
-
-def baseline(summary: np.ndarray, plan: Plan, task: Binary, *, seed: int) -> dict[str, dict[str, Any]]:
-    """AUROC under the same folds of a ridge logistic regression on one row of numbers a patient (B, any)."""
-    z = np.nan_to_num(summary - np.nanmean(summary, 0))
-    sd = z.std(0)
-    z = z[:, sd > 0] / sd[sd > 0]
-    if z.shape[1] == 0:
-        z = np.zeros((len(z), 1))
-    models, _ = cross_fit((z @ z.T)[None] / z.shape[1], plan, task, lambda share: None)
-    kernel = (z @ z.T)[None] / z.shape[1]
-    patients = np.arange(len(z))
-    score = np.stack([m.scores(kernel)[plan.fold[r], patients] for r, m in enumerate(models)])
-    return {"auroc": scores(score, plan, task, threshold=np.zeros(len(z)), seed=seed)["auroc"]}
 
 
 def verdict(measured: dict[str, Any], chance: dict[str, Any] | None, task: Binary) -> dict[str, str]:

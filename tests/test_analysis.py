@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 from sklearn.metrics import average_precision_score
 
-from milcore import analysis as chain
-from milcore.analysis import Analysis, analyse
+from milcore import chain
+from milcore.analysis import Analysis
+from milcore.chain import analyse
 from milcore.cohort import Cohort
 from milcore.errors import Cancelled, MilError
 from milcore.evidence import leave_group_out

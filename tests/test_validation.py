@@ -6,6 +6,7 @@ from scipy.stats import kstest
 from sklearn.metrics import average_precision_score, balanced_accuracy_score, brier_score_loss, roc_auc_score
 
 from milcore import validation
+from milcore.baselines import baseline
 from milcore.folds import plan
 from milcore.tasks import Binary
 
@@ -99,10 +100,10 @@ def test_baselines_find_a_shift_of_the_mean_and_nothing_in_noise() -> None:
     _, dealt, task = drawn(4, 0.0)
     noise = draw.normal(size=(60, 4))
     told = noise + 2.5 * task.y[:, None]
-    assert validation.baseline(told, dealt, task, seed=0)["auroc"]["low"] > 0.5
-    nothing = validation.baseline(noise, dealt, task, seed=0)["auroc"]
+    assert baseline(told, dealt, task, seed=0)["auroc"]["low"] > 0.5
+    nothing = baseline(noise, dealt, task, seed=0)["auroc"]
     assert nothing["low"] < 0.5 < nothing["high"]
-    assert validation.baseline(np.ones((60, 1)), dealt, task, seed=0)["auroc"]["value"] == 0.5
+    assert baseline(np.ones((60, 1)), dealt, task, seed=0)["auroc"]["value"] == 0.5
 
 
 @pytest.mark.parametrize(

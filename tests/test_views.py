@@ -63,7 +63,7 @@ def tiny(seed: int = 0) -> Cohort:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace with one cohort and one analysis."""
-    from milcore import analysis
+    from milcore import chain
     from milcore.training import Settings
 
     home = Workspace(tmp_path_factory.mktemp("workspace"))
@@ -72,8 +72,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = Settings(target="response", pooling="neighbourhood", effort="quick", permutations=20)
     with pytest.MonkeyPatch.context() as patch:  # UMAP takes a minute to compile and has its own tests
         places = np.random.default_rng(1).normal(size=(cohort.N, 2)).astype(np.float32)
-        patch.setattr(analysis, "umap_map", lambda *args, **kwargs: places)
-        analysis.analyse(cohort, settings).save(home.analysis("20260101-120000-abcdef"))
+        patch.setattr(chain, "umap_map", lambda *args, **kwargs: places)
+        chain.analyse(cohort, settings).save(home.analysis("20260101-120000-abcdef"))
     return home.root
 
 
