@@ -140,8 +140,8 @@ def _types(analysis: Analysis, chosen: np.ndarray) -> None:
         {
             "Cell type": str(name),
             "Cells": f"{count:,}",
-            "Of the selection": theme.percent(count / chosen.sum()),
-            "Of all such cells": theme.percent(count / whole[name]),
+            "Of these": theme.percent(count / chosen.sum()),
+            "Of its type": theme.percent(count / whole[name]),
         }
         for name, count in inside[inside > 0].head(8).items()
     ]
