@@ -21,6 +21,8 @@ from dashboard import cli
 from tests import tiny as made
 from tests.tiny import Tables, milscope
 
+pytestmark = pytest.mark.xdist_group("tiny")  # one process trains the tiny cohort, once
+
 Run = tuple[Path, str, str]
 
 

@@ -17,6 +17,8 @@ from milcore.analysis import Analysis
 from milcore.errors import MilError
 from tests.tiny import NASTY
 
+pytestmark = pytest.mark.xdist_group("tiny")  # one process trains the tiny cohort, once
+
 ANALYSIS: dict[str, Callable[[Any], go.Figure]] = {
     "ranking": figures.ranking,
     "roc": figures.roc,

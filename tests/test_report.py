@@ -17,6 +17,8 @@ from milcore.analysis import Analysis
 from milcore.errors import MilError
 from tests.tiny import NASTY, PATIENTS
 
+pytestmark = pytest.mark.xdist_group("tiny")  # one process trains the tiny cohort, once
+
 VOID = {"meta", "br"}
 
 
