@@ -1,4 +1,4 @@
-"""Settings, and the stack's loop: the networks of all folds and repeats are trained together.
+"""Settings, and the stack's loop: the networks of all folds of a repeat are trained together, repeats side by side.
 
 Each step draws a few patients for every model from its own training set, and a fixed number of cells from each, so a
 step costs the same for any number of cells. Scoring then goes over whole patients, exactly.
@@ -6,14 +6,16 @@ step costs the same for any number of cells. Scoring then goes over whole patien
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
 import torch
 
-from milcore.errors import MilError
+from milcore.errors import Cancelled, MilError
 from milcore.folds import Plan
 from milcore.models import POOLINGS, Networks
 from milcore.preprocess import Moments
@@ -31,7 +33,7 @@ RATE, DECAY = (
     1.0,
 )  # strong decay: cohorts are small (inner log-loss on Keren and MUSK1 halves against 1e-4)
 ROWS = 1 << 16  # cells scored at a time
-THREADS = torch.get_num_threads()  # taken again before training: umap changes it, and with it the last digits
+THREADS = torch.get_num_threads()  # repeats trained at a time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,16 +103,50 @@ def cross_fit(
     seed: int,
     share: Callable[[float], None],
 ) -> Member:
-    """Trains outer and pair models of all repeats as one stack on x (N, F); scores the patients each has not seen."""
-    torch.set_num_threads(THREADS)
-    jobs = [(r, out) for r in range(plan.repeats) for out in plan.without(1) + plan.without(2)]
-    train = np.stack([plan.training(r, out) for r, out in jobs])
-    mean, sd = measured.scale(train)
-    draw = torch.Generator().manual_seed(seed)
-    networks = Networks(pooling, torch.from_numpy(mean), torch.from_numpy(sd), draw)
+    """Trains outer and pair models of every repeat on x (N, F), each repeat as one stack, and scores the patients each
+    model has not seen. The numbers do not depend on how many repeats run at a time."""
     cells = torch.from_numpy(x)
-    _train(networks, cells, offsets, train, task, draw, lambda done: share(0.85 * done))
-    return _score(networks, cells, offsets, plan, jobs, lambda done: share(0.85 + 0.15 * done))
+    left_out = plan.without(1) + plan.without(2)
+
+    def once(r: int, tell: Callable[[float], None]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        torch.set_num_threads(
+            1
+        )  # of this thread: small products gain little from more, and lose much on a busy machine
+        train = np.stack([plan.training(r, out) for out in left_out])
+        mean, sd = measured.scale(train)
+        draw = torch.Generator().manual_seed(int(np.random.SeedSequence([seed, 5, r]).generate_state(1)[0]))
+        networks = Networks(pooling, torch.from_numpy(mean), torch.from_numpy(sd), draw)
+        _train(networks, cells, offsets, train, task, draw, lambda done: tell(0.85 * done))
+        return _score(networks, cells, offsets, plan.fold[r], left_out, lambda done: tell(0.85 + 0.15 * done))
+
+    weight, evidence, inner = zip(*_side_by_side(once, plan.repeats, share), strict=True)
+    torch.set_num_threads(THREADS)
+    return Member(np.stack(weight), np.stack(evidence), np.stack(inner))
+
+
+def _side_by_side(work: Callable[..., Any], times: int, share: Callable[[float], None]) -> list[Any]:
+    """work(0, tell) ... work(times - 1, tell) in as many threads as there are processors; only this thread reports, and
+    when it is stopped (or fails) the others stop at their next word."""
+    done, halt = [0.0] * times, threading.Event()
+
+    def teller(r: int) -> Callable[[float], None]:
+        def tell(part: float) -> None:
+            if halt.is_set():
+                raise Cancelled
+            done[r] = part
+
+        return tell
+
+    with ThreadPoolExecutor(min(times, THREADS)) as pool:
+        runs = [pool.submit(work, r, teller(r)) for r in range(times)]
+        try:
+            while wait(runs, timeout=0.1, return_when=FIRST_EXCEPTION).not_done:
+                share(sum(done) / times)
+                if any(run.done() and run.exception() for run in runs):
+                    break
+        finally:
+            halt.set()
+    return [run.result() for run in runs]
 
 
 def _train(
@@ -133,9 +169,7 @@ def _train(
         for patients in turns:
             rows = _drawn(first[patients], count[patients], k, draw)  # (S, P, k)
             score = _pooled(networks, cells[rows.flatten(1)], rows.shape)  # (S, P)
-            loss = (
-                task.loss(score, y[patients]).mean(1).sum()
-            )  # models do not share parameters: a sum trains each alone
+            loss = task.loss(score, y[patients]).mean(1).sum()  # they share no parameters: each trains alone
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()
@@ -170,26 +204,26 @@ def _score(
     networks: Networks,
     cells: torch.Tensor,
     offsets: np.ndarray,
-    plan: Plan,
-    jobs: list[tuple[int, tuple[int, ...]]],
+    fold: np.ndarray,
+    left_out: list[tuple[int, ...]],
     share: Callable[[float], None],
-) -> Member:
-    R, B, N = plan.repeats, len(offsets) - 1, len(cells)
-    weight, evidence = np.empty((R, N), np.float32), np.empty((R, N), np.float32)
-    inner = np.full((R, plan.folds, B), np.nan)
-    for s, (r, out) in enumerate(jobs):
-        unseen = np.flatnonzero(np.isin(plan.fold[r], out))
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """One repeat's weight (N,), evidence (N,) by outer models, and inner held-out scores (folds, B)."""
+    weight, evidence = np.empty(len(cells), np.float32), np.empty(len(cells), np.float32)
+    inner = np.full((fold.max() + 1, len(fold)), np.nan)
+    for s, out in enumerate(left_out):
+        unseen = np.flatnonzero(np.isin(fold, out))
         rows, starts = _rows(offsets, unseen)
         v, w = _whole(networks, s, cells, rows, starts)
         if len(out) == 1:
-            evidence[r, rows], weight[r, rows] = v, w
+            evidence[rows], weight[rows] = v, w
         else:
             scores = np.add.reduceat(w * v, starts)
             for f, g in (out, out[::-1]):
-                there = plan.fold[r][unseen] == g
-                inner[r, f, unseen[there]] = scores[there]
-        share((s + 1) / len(jobs))
-    return Member(weight, evidence, inner)
+                there = fold[unseen] == g
+                inner[f, unseen[there]] = scores[there]
+        share((s + 1) / len(left_out))
+    return weight, evidence, inner
 
 
 def _rows(offsets: np.ndarray, patients: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

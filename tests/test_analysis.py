@@ -98,24 +98,22 @@ def test_models_train_on_no_patient_they_score(case: Planted, monkeypatch: pytes
     """Watches the training sets of the whole stack, pair models included, and who is scored by which model."""
     from milcore import training
 
-    trained, scored = [], []
-    monkeypatch.setattr(training, "_train", lambda n, c, o, train, *rest: trained.append(train))
+    trained, scored = {}, []
+    monkeypatch.setattr(training, "_train", lambda n, c, o, train, *rest: trained.update({n: train}))
     whole = training._whole
 
     def watched(networks, s, cells, rows, starts):
-        scored.append((s, np.unique(case.cohort.owner[rows])))
+        scored.append((networks, s, np.unique(case.cohort.owner[rows])))
         return whole(networks, s, cells, rows, starts)
 
     monkeypatch.setattr(training, "_whole", watched)
     analyse(case.cohort, Settings(target="response", pooling="attention", effort="quick", permutations=0))
-    (train,) = trained
-    assert len(train) == 2 * (5 + 10)
-    assert len(scored) == len(train)
-    for s, patients in scored:
-        assert not train[s, patients].any()
-    assert sorted(np.concatenate([patients for s, patients in scored if s % 15 < 5])) == sorted(
-        [*range(24)] * 2
-    )
+    assert [len(train) for train in trained.values()] == [5 + 10] * 2
+    assert len(scored) == 2 * (5 + 10)
+    for networks, s, patients in scored:
+        assert not trained[networks][s, patients].any()
+    shown = np.concatenate([patients for _, s, patients in scored if s < 5])
+    assert sorted(shown) == sorted([*range(24)] * 2)
 
 
 def test_the_same_seed_gives_the_same_numbers(case: Planted, made: Analysis) -> None:
