@@ -105,7 +105,8 @@ def to_train(page: Page) -> None:
 
 
 def choose(page: Page, label: str, option: str) -> None:
-    """Chooses an option of a menu."""
+    """Chooses an option of a menu; a page that still runs would close it again."""
+    settle(page)
     page.get_by_role("combobox", name=label).click()
     page.get_by_role("option", name=option, exact=True).click()
     settle(page)
