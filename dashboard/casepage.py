@@ -87,10 +87,12 @@ def _drivers(analysis: Analysis, patient: str) -> str:
         '<tr><th>Cells</th><th class="n">Number</th><th class="n">Share</th><th class="n">Contribution</th>'
         f"<th>against | for</th>{last}</tr>"
     )
-    words = (
-        f"Contributions are log-odds and sum to the score, {total}. “Without” is the prediction when these cells "
-        "are not counted; model, features and neighbours unchanged; not the effect of a treatment."
-    )
+    words = f"Contributions are log-odds and sum to the score{'' if single else 's of the regions together'}, {total}."
+    if single:
+        words += (
+            " “Without” is the prediction when these cells are not counted; model, features and neighbours unchanged; "
+            "not the effect of a treatment."
+        )
     listed = f'<div class="wide"><table>{head}{"".join(rows)}</table></div>'
     return f'<h2>What drives it</h2>{listed}<p class="quiet">{words}</p>'
 

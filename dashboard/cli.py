@@ -53,7 +53,7 @@ def main() -> NoReturn:
 
 def _complain(problem: str, where: str, fix: str) -> None:
     for name, words in (("Problem", problem), ("Where", where), ("Fix", fix)):
-        click.echo(f"{name}: {' '.join(words.split()) or '-'}", err=True)
+        click.echo(f"{name}: {_plain(' '.join(words.split())) or '-'}", err=True)
 
 
 class _ServeByDefault(click.Group):
@@ -276,11 +276,11 @@ def _conclude(analysis: Analysis, out: Path, seconds: float) -> None:
     from dashboard import theme
 
     facts = analysis.facts
-    click.echo(f"\n{facts['verdict']['words']}")
+    click.echo(f"\n{_plain(facts['verdict']['words'])}")
     scores = [f"{theme.score_name(name)} {theme.interval(score)}" for name, score in facts["scores"].items()]
-    click.echo("; ".join(scores) + f"; out of fold, for '{facts['positive']}'")
+    click.echo("; ".join(scores) + f"; out of fold, for '{_plain(facts['positive'])}'")
     for warning in facts.get("warnings", []):
-        click.echo(f"Note: {warning['words']}")
+        click.echo(f"Note: {_plain(warning['words'])}")
     click.echo(f"\nWritten to {out} in {seconds:.0f} s:")
     for path in sorted(out.iterdir()):
         click.echo(f"  {path.name}{'/' if path.is_dir() else ''}")

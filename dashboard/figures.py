@@ -323,7 +323,7 @@ def waterfall(analysis: Analysis, patient: str) -> go.Figure:
     """From nothing to the patient's score (log-odds of the positive class), one step per group of
     `groups`."""
     table = groups(analysis, patient)
-    row = analysis.predictions[analysis.predictions["patient"].astype(str) == patient].iloc[0]
+    found = analysis.predictions.loc[analysis.predictions["patient"].astype(str) == patient, "prediction"]
     total = float(table["contribution"].sum())
     names = [
         f"{escape(short(g, 26))} ({n:,}, {percent(share)})"
@@ -346,7 +346,9 @@ def waterfall(analysis: Analysis, patient: str) -> go.Figure:
             hoverinfo="skip",
         )
     )
-    label = f"<b>score: {percent(float(row['prediction']))}</b>"
+    label = (
+        f"<b>score: {escape(percent(found.iloc[0]))}</b>" if len(found) == 1 else "<b>sum of the regions</b>"
+    )
     figure.update_yaxes(
         tickvals=list(range(len(steps))), ticktext=[*names, label], autorange="reversed", showgrid=False
     )

@@ -86,9 +86,10 @@ def _cohort_page(analysis: Analysis, chosen: Sequence[str]) -> str:
 def _identity(analysis: Analysis) -> str:
     facts, source = analysis.facts, analysis.cohort.source
     size, files = facts["cohort"], source.get("files", [])
+    of = "regions: " if analysis.cohort.bag == "region" else ""
     counts = [f"{safe(name)} {n}" for name, n in facts["counts"].items() if n or name != "unlabelled"]
     first = [
-        f"{size['patients']:,} patients ({', '.join(counts)})",
+        f"{size['patients']:,} patients ({of}{', '.join(counts)})",
         f"{size['regions']:,} regions" if size.get("regions") else "",
         f"{size['cells']:,} cells",
         f"{size['features']} features",
@@ -108,18 +109,17 @@ def _ranking(analysis: Analysis) -> str:
     table, facts = judged(analysis), analysis.facts
     known = table["label"] != ""
     right = int((known & ~table["wrong"]).sum())
-    words = f"{right} of {int(known.sum())} labelled patients lie on their label's side of the threshold."
+    unit = analysis.cohort.bag
+    words = f"{right} of {int(known.sum())} labelled {unit}s lie on their label's side of the threshold."
     if facts["repeats"] > 1 and table["open"].any():
-        words += (
-            f" {int(table['open'].sum())} patients are not decided: their models disagree about the side."
-        )
+        words += f" {int(table['open'].sum())} {unit}s are not decided: their models disagree about the side."
     caption = (
-        f"Each dot is one patient: the probability of “{safe(facts['positive'])}”, predicted by models that never saw "
+        f"Each dot is one {unit}: the probability of “{safe(facts['positive'])}”, predicted by models that never saw "
         "this patient. Colour and shape: true label. Whisker: range over the retrained models (not a confidence "
         "interval)."
     )
     figure = pictures.ranking(analysis)
-    return f"<h2>Every patient</h2><p>{words}</p><figure>{figure}<figcaption>{caption}</figcaption></figure>"
+    return f"<h2>Every {unit}</h2><p>{words}</p><figure>{figure}<figcaption>{caption}</figcaption></figure>"
 
 
 def _trust(analysis: Analysis) -> str:
