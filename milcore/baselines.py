@@ -59,7 +59,9 @@ def _clusters(cells: Graph, seed: int) -> np.ndarray:
     return means.index.search(cells.points, 1)[1][:, 0]
 
 
-def baseline(summary: np.ndarray, plan: Plan, task: Binary, *, seed: int) -> dict[str, dict[str, Any]]:
+def baseline(
+    summary: np.ndarray, plan: Plan, task: Binary, *, widening: float, seed: int
+) -> dict[str, dict[str, Any]]:
     """AUROC under the same folds of a ridge logistic regression on one row of numbers a patient (B, any)."""
     z = np.nan_to_num(summary - np.nanmean(summary, 0))
     sd = z.std(0)
@@ -70,4 +72,6 @@ def baseline(summary: np.ndarray, plan: Plan, task: Binary, *, seed: int) -> dic
     kernel = (z @ z.T)[None] / z.shape[1]
     patients = np.arange(len(z))
     score = np.stack([m.scores(kernel)[plan.fold[r], patients] for r, m in enumerate(models)])
-    return {"auroc": scores(score, plan, task, threshold=np.zeros(len(z)), seed=seed)["auroc"]}
+    return {
+        "auroc": scores(score, plan, task, threshold=np.zeros(len(z)), widening=widening, seed=seed)["auroc"]
+    }

@@ -146,12 +146,6 @@ def _judged(
     """Scores, those of the members, the null, baselines, and the verdict."""
     cut = _thresholds(dealt, task)
     out: dict[str, Any] = {"threshold": float(Binary.link(cut).mean())}
-    out["scores"] = validation.scores(shown.score, dealt, task, threshold=cut, seed=settings.seed)
-    out["members"] = {
-        name: validation.scores(one.score, dealt, task, threshold=cut, seed=settings.seed)
-        for name, one in alone.items()
-    }
-    out["roc"] = validation.roc(shown.score, dealt, task)
     permutations = PERMUTATIONS if settings.permutations is None else settings.permutations
     if permutations and len(np.unique(cohort.groups)) == cohort.B:  # bags of one patient are not exchangeable
         out["null"] = validation.null(
@@ -162,11 +156,18 @@ def _judged(
             seed=settings.seed,
             share=lambda s: progress.share(s / 2),
         )
+    wide = validation.widening(out.get("null"), task)
+
+    def scored(score: np.ndarray) -> dict[str, dict[str, Any]]:
+        return validation.scores(score, dealt, task, threshold=cut, widening=wide, seed=settings.seed)
+
+    out["scores"], out["roc"] = scored(shown.score), validation.roc(shown.score, dealt, task)
+    out["members"] = {name: scored(one.score) for name, one in alone.items()}
     out["baselines"] = {}
     for name, summary in summaries(
         cohort, around.graph, transform=settings.transform, seed=settings.seed
     ).items():
-        out["baselines"][name] = baseline(summary, dealt, task, seed=settings.seed)
+        out["baselines"][name] = baseline(summary, dealt, task, widening=wide, seed=settings.seed)
         progress.share(0.5 + len(out["baselines"]) / 10)
     out["verdict"] = validation.verdict(out["scores"], out.get("null"), task)
     return out

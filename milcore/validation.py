@@ -12,12 +12,16 @@ from scipy.stats import rankdata
 from milcore.folds import Plan
 from milcore.tasks import Binary
 
-__all__ = ["FEW", "auroc", "null", "roc", "scores", "verdict"]
+__all__ = ["FEW", "auroc", "null", "roc", "scores", "verdict", "widening"]
 
 FEW = 10  # patients in the smaller class below which nothing is claimed
 RESAMPLES = 1000
 Z95 = 1.959964
 NULL_COSTS = (1.0, 10.0, 100.0)
+WIDENED, LEAST_DRAWS = (
+    2.0,
+    50,
+)  # of an interval without a null (typical of those with one), and draws a null needs for it
 
 
 def auroc(score: np.ndarray, y: np.ndarray, fold: np.ndarray) -> np.ndarray:
@@ -40,18 +44,19 @@ def auroc(score: np.ndarray, y: np.ndarray, fold: np.ndarray) -> np.ndarray:
 
 
 def scores(
-    score: np.ndarray, plan: Plan, task: Binary, *, threshold: np.ndarray, seed: int
+    score: np.ndarray, plan: Plan, task: Binary, *, threshold: np.ndarray, widening: float, seed: int
 ) -> dict[str, dict[str, Any]]:
     """Scores (R, B) of every patient out of fold -> name -> {value, low, high, spread}.
 
-    `auroc` is the mean over repeats, with a 95 % interval over patients by Newcombe's method 5 (Stat Med 2006), which
-    holds up in small samples and at 1. The others are those of the mean score, with a bootstrap interval. `spread` is
-    the range over repeats: how much retraining alone moves the value, not an interval.
+    `auroc` is the mean over repeats, with a 95 % interval for what this procedure reaches on cohorts of this size:
+    Newcombe's method 5 (Stat Med 2006), which holds up in small samples and at 1, with its variance times `widening`.
+    The others are those of the mean score, with a bootstrap interval over patients. `spread` is the range over repeats:
+    how much retraining alone moves the value, not an interval.
     """
     known = task.labelled
     y, each, cut = task.y[known], score[:, known], threshold[known]
     ranked, mean = auroc(each, y[None], plan.fold[:, known]), each.mean(0)
-    interval = _auroc_interval(float(ranked.mean()), int(y.sum()), int((1 - y).sum()))
+    interval = _auroc_interval(float(ranked.mean()), int(y.sum()), int((1 - y).sum()), widening)
     draws = np.random.default_rng([seed, 2]).multinomial(len(y), np.full(len(y), 1 / len(y)), RESAMPLES)
     draws = draws[((draws @ y) > 0) & ((draws @ (1 - y)) > 0)]
     plain = np.ones((1, len(y)))
@@ -62,6 +67,15 @@ def scores(
         spread = np.array([measure(s, y, cut, plain)[0] for s in each])
         out[name] = _with_spread(float(measure(mean, y, cut, plain)[0]), interval, spread)
     return out
+
+
+def widening(chance: dict[str, Any] | None, task: Binary) -> float:
+    """How much more an out-of-fold AUROC varies between cohorts than one of a fixed model would: the variance of the
+    null chain against that of the formula at .5, at least 1; WIDENED without a null."""
+    if chance is None or len(chance["auroc"]) < LEAST_DRAWS:
+        return WIDENED
+    negatives, positives = np.bincount(task.strata[task.labelled], minlength=2)
+    return max(1.0, float(np.var(chance["auroc"])) / _variance(0.5, int(positives), int(negatives)))
 
 
 def roc(score: np.ndarray, plan: Plan, task: Binary) -> dict[str, list[float]]:
@@ -150,18 +164,25 @@ def _with_spread(value: float, interval: tuple[float, float], spread: np.ndarray
     }
 
 
-def _auroc_interval(value: float, positives: int, negatives: int) -> tuple[float, float]:
+def _auroc_interval(
+    value: float, positives: int, negatives: int, widened: float = 1.0
+) -> tuple[float, float]:
     """Newcombe 2006, method 5: where the distance to the value is 1.96 standard errors at the bound itself."""
-    half = (positives + negatives) / 2 - 1
 
     def excess(theta: float) -> float:
-        inner = 1 + half * (1 - theta) / (2 - theta) + half * theta / (1 + theta)
-        return abs(theta - value) - Z95 * np.sqrt(theta * (1 - theta) * inner / (positives * negatives))
+        return abs(theta - value) - Z95 * np.sqrt(widened * _variance(theta, positives, negatives))
 
     tiny = 1e-9
     low = 0.0 if value <= tiny else brentq(excess, tiny, min(value, 1 - tiny))
     high = 1.0 if value >= 1 - tiny else brentq(excess, max(value, tiny), 1 - tiny)
     return float(low), float(high)
+
+
+def _variance(theta: float, positives: int, negatives: int) -> float:
+    """Of the AUROC of a fixed model whose true AUROC is theta (Hanley & McNeil 1982, as modified by Newcombe)."""
+    half = (positives + negatives) / 2 - 1
+    pairs = 1 + half * (1 - theta) / (2 - theta) + half * theta / (1 + theta)
+    return theta * (1 - theta) * pairs / (positives * negatives)
 
 
 def _average_precision(score: np.ndarray, y: np.ndarray, cut: np.ndarray, weight: np.ndarray) -> np.ndarray:

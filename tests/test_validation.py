@@ -8,6 +8,7 @@ from sklearn.metrics import average_precision_score, balanced_accuracy_score, br
 from milcore import validation
 from milcore.baselines import baseline
 from milcore.folds import plan
+from milcore.neighbourhood import cross_fit
 from milcore.tasks import Binary
 
 
@@ -44,7 +45,7 @@ def test_the_roc_curve_goes_with_the_auroc() -> None:
 
 def test_other_scores_are_the_usual_ones() -> None:
     score, dealt, task = drawn(3, 1.0)
-    out = validation.scores(score, dealt, task, threshold=np.full(60, 0.2), seed=0)
+    out = validation.scores(score, dealt, task, threshold=np.full(60, 0.2), widening=1.0, seed=0)
     mean = score.mean(0)
     assert out["average_precision"]["value"] == pytest.approx(average_precision_score(task.y, mean))
     assert out["brier"]["value"] == pytest.approx(brier_score_loss(task.y, task.link(mean)))
@@ -59,7 +60,7 @@ def test_intervals_of_perfect_separation_are_not_a_point() -> None:
     assert validation._auroc_interval(0.0, 10, 10)[0] == 0.0
 
 
-def test_intervals_cover_what_they_should() -> None:
+def test_intervals_of_a_fixed_model_cover_its_auroc() -> None:
     """The true AUROC of two normals two thirds apart lies in 95 % of intervals, give or take the simulation."""
     draw = np.random.default_rng(0)
     truth, covered = 0.6814, 0  # Phi(2/3 / sqrt 2)
@@ -69,6 +70,28 @@ def test_intervals_cover_what_they_should() -> None:
         low, high = validation._auroc_interval(float(value), 20, 20)
         covered += low <= truth <= high
     assert 0.92 <= covered / 400 <= 0.985
+
+
+def test_intervals_of_the_procedure_cover_what_it_reaches_on_average() -> None:
+    """Cross-validated AUROC varies more between cohorts than that of a fixed model; the null's spread widens the
+    interval by as much. Chance and a weak signal, 30 patients."""
+    for effect in (0.0, 1.0):
+        values, intervals = [], []
+        for seed in range(60):
+            kernel, dealt, task = kernels(seed, effect, patients=30)
+            models, _ = cross_fit(kernel, dealt, task, lambda share: None)
+            score = models[0].scores(kernel)[dealt.fold[0], np.arange(30)][None]
+            chance = validation.null(
+                kernel, dealt, task, permutations=100, seed=seed, share=lambda share: None
+            )
+            wide = validation.widening(chance, task)
+            out = validation.scores(score, dealt, task, threshold=np.zeros(30), widening=wide, seed=0)[
+                "auroc"
+            ]
+            values.append(out["value"])
+            intervals.append((out["low"], out["high"]))
+        covered = np.mean([low <= np.mean(values) <= high for low, high in intervals])
+        assert covered >= 0.9
 
 
 def kernels(seed: int, effect: float, patients: int = 40):
@@ -100,10 +123,10 @@ def test_baselines_find_a_shift_of_the_mean_and_nothing_in_noise() -> None:
     _, dealt, task = drawn(4, 0.0)
     noise = draw.normal(size=(60, 4))
     told = noise + 2.5 * task.y[:, None]
-    assert baseline(told, dealt, task, seed=0)["auroc"]["low"] > 0.5
-    nothing = baseline(noise, dealt, task, seed=0)["auroc"]
+    assert baseline(told, dealt, task, widening=1.0, seed=0)["auroc"]["low"] > 0.5
+    nothing = baseline(noise, dealt, task, widening=1.0, seed=0)["auroc"]
     assert nothing["low"] < 0.5 < nothing["high"]
-    assert baseline(np.ones((60, 1)), dealt, task, seed=0)["auroc"]["value"] == 0.5
+    assert baseline(np.ones((60, 1)), dealt, task, widening=1.0, seed=0)["auroc"]["value"] == 0.5
 
 
 @pytest.mark.parametrize(
