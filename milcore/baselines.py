@@ -10,7 +10,7 @@ from milcore.cohort import Cohort
 from milcore.folds import Plan
 from milcore.neighbourhood import cross_fit
 from milcore.neighbours import Graph
-from milcore.preprocess import moments, transformed
+from milcore.preprocess import Moments
 from milcore.tasks import Binary
 from milcore.validation import scores
 
@@ -19,9 +19,8 @@ __all__ = ["baseline", "summaries"]
 CLUSTERS = 30  # k-means clusters whose shares are one of the baselines
 
 
-def summaries(cohort: Cohort, cells: Graph, *, transform: str, seed: int) -> dict[str, np.ndarray]:
+def summaries(cohort: Cohort, cells: Graph, measured: Moments, *, seed: int) -> dict[str, np.ndarray]:
     """What a plain model would look at: one row of numbers a patient, under the name it is shown by."""
-    measured = moments(transformed(cohort, transform), cohort.offsets)
     count = np.maximum(measured.count, 1)
     mean = np.where(measured.count > 0, measured.total / count, np.nan)
     sd = np.sqrt(np.maximum(measured.square / count - np.nan_to_num(mean) ** 2, 0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
@@ -14,9 +15,11 @@ from milcore.baselines import baseline, summaries
 from milcore.cohort import Cohort
 from milcore.errors import MilError
 from milcore.evidence import Shown, explain
+from milcore.faithfulness import faithfulness
 from milcore.folds import Plan, plan
 from milcore.neighbours import graph
-from milcore.preprocess import moments, transformed
+from milcore.preprocess import Moments, moments, transformed
+from milcore.probes import probe
 from milcore.progress import Progress
 from milcore.projection import umap_map
 from milcore.stacking import Mixture, stack
@@ -26,8 +29,21 @@ from milcore.training import Member, Settings, cross_fit
 __all__ = ["analyse"]
 
 PERMUTATIONS = 1000
+KINDS = 30  # of known cells that are reported, the most frequent ones
 MEMBERS = {"auto": ("neighbourhood", "attention")}  # any other rule is its own only member
+JUDGED = ("scores", "roc", "threshold", "null", "baselines", "probes", "faithfulness", "known", "verdict")
 LIBRARIES = ("numpy", "scipy", "torch", "faiss-cpu", "umap-learn", "pandas")
+
+
+@dataclass(frozen=True, eq=False)
+class _Case:
+    """What every step asks for: the cohort, the settings, the task, which patients take part (B,), and the folds."""
+
+    cohort: Cohort
+    settings: Settings
+    task: Binary
+    kept: np.ndarray
+    plan: Plan
 
 
 def analyse(cohort: Cohort, settings: Settings, progress: Progress | None = None) -> Analysis:
@@ -35,27 +51,35 @@ def analyse(cohort: Cohort, settings: Settings, progress: Progress | None = None
     progress = progress or Progress()
     task, kept = _target(cohort, settings)
     dealt = plan(task.strata, cohort.groups, repeats=settings.rounds, seed=settings.seed)
+    case = _Case(cohort, settings, task, kept, dealt)
     with progress.stage("neighbours"):
         cells = graph(cohort, settings.transform)
+    x = transformed(cohort, settings.transform)
+    measured = moments(x, cohort.offsets)
+    members: dict[str, Member] = {}
     with progress.stage("neighbourhood"):
         around = neighbourhood.abundance(cells, cohort.offsets, kept, lambda s: progress.share(s / 2))
-    members: dict[str, Member] = {}
-    for name in MEMBERS.get(settings.pooling, (settings.pooling,)):
+        if "neighbourhood" in _rule(settings):
+            members["neighbourhood"] = _neighbourhood(case, around, progress)
+    for name in [name for name in _rule(settings) if name != "neighbourhood"]:
         with progress.stage(name):
-            members[name] = _member(name, cohort, settings, task, dealt, around, kept, progress)
-        if len(members) == 1:
-            progress.early(_early(name, members, cohort, dealt, task, kept))
+            members[name] = _networks(case, name, x, measured, progress)
     with progress.stage("evidence"):
-        mixture, shown, alone = _explained(members, dealt, task, cohort.offsets)
+        mixture, shown, alone = _explained(case, members)
     with progress.stage("validation"):
-        judged = _judged(cohort, settings, task, dealt, around, shown, alone, progress)
+        judged = _judged(case, around, measured, shown, alone, progress)
+        seen = np.flatnonzero(kept)
+        judged["faithfulness"] = faithfulness(members, mixture, cohort.offsets, seen, seed=settings.seed)
     with progress.stage("umap"):
         coordinates = umap_map(cells, cohort.owner, seed=settings.seed, share=progress.share)
-    facts = _all_facts(cohort, settings, task, kept, dealt, mixture, alone, judged)
+    facts = _all_facts(case, mixture, alone, judged)
     facts["timings"] = {name: round(seconds, 3) for name, seconds in progress.timings.items()}
-    predictions = _predictions(cohort, task, shown, kept)
-    table = _cells(cohort, shown, alone, coordinates, kept)
-    return Analysis(cohort, settings, facts, predictions, table, members, mixture)
+    table = _cells(case, shown, alone, coordinates)
+    return Analysis(cohort, settings, facts, _predictions(case, shown), table, members, mixture)
+
+
+def _rule(settings: Settings) -> tuple[str, ...]:
+    return MEMBERS.get(settings.pooling, (settings.pooling,))
 
 
 def _target(cohort: Cohort, settings: Settings) -> tuple[Binary, np.ndarray]:
@@ -78,72 +102,66 @@ def _target(cohort: Cohort, settings: Settings) -> tuple[Binary, np.ndarray]:
     return binary(labels, target=settings.target, positive=settings.positive), kept
 
 
-def _member(
-    name: str,
-    cohort: Cohort,
-    settings: Settings,
-    task: Binary,
-    dealt: Plan,
-    around: neighbourhood.Abundance,
-    kept: np.ndarray,
-    progress: Progress,
-) -> Member:
-    if name == "neighbourhood":
-        models, inner = neighbourhood.cross_fit(
-            around.kernels, dealt, task, lambda s: progress.share(0.5 + s / 4)
-        )
-        evidence = neighbourhood.evidence(around, models, dealt, cohort.owner, kept)
-        equal = (1 / np.diff(cohort.offsets))[cohort.owner].astype(np.float32)
-        return Member(np.broadcast_to(equal, evidence.shape), evidence, inner)
-    x = transformed(cohort, settings.transform)
-    measured = moments(x, cohort.offsets)
+def _neighbourhood(case: _Case, around: neighbourhood.Abundance, progress: Progress) -> Member:
+    """The first member; its ranking of the patients is handed over as soon as there is one."""
+    cohort, dealt, task = case.cohort, case.plan, case.task
+    models, inner = neighbourhood.cross_fit(
+        around.kernels, dealt, task, lambda s: progress.share(0.5 + s / 4)
+    )
+    patients = np.arange(cohort.B)
+    ranked = np.stack([m.scores(around.kernels)[dealt.fold[r], patients] for r, m in enumerate(models)])
+    progress.early(_early(case, "neighbourhood", ranked, inner))
+    evidence = neighbourhood.evidence(around, models, dealt, cohort.owner, case.kept)
+    equal = (1 / np.diff(cohort.offsets))[cohort.owner].astype(np.float32)
+    return Member(np.broadcast_to(equal, evidence.shape), evidence, inner)
+
+
+def _networks(case: _Case, pooling: str, x: np.ndarray, measured: Moments, progress: Progress) -> Member:
+    offsets, seed = case.cohort.offsets, case.settings.seed
     return cross_fit(
-        x, cohort.offsets, measured, dealt, task, pooling=name, seed=settings.seed, share=progress.share
+        x, offsets, measured, case.plan, case.task, pooling=pooling, seed=seed, share=progress.share
     )
 
 
-def _explained(
-    members: dict[str, Member], dealt: Plan, task: Binary, offsets: np.ndarray
-) -> tuple[Mixture, Shown, dict[str, Shown]]:
+def _explained(case: _Case, members: dict[str, Member]) -> tuple[Mixture, Shown, dict[str, Shown]]:
     """The mixture and what it shows; and what each member would show alone, calibrated in the same way."""
-    mixture = stack(members, dealt, task)
-    shown = explain(members, mixture, offsets)
+
+    def explained(some: dict[str, Member]) -> tuple[Mixture, Shown]:
+        mixture = stack(some, case.plan, case.task)
+        return mixture, explain(some, mixture, case.cohort.offsets)
+
+    mixture, shown = explained(members)
     if len(members) == 1:
         return mixture, shown, dict.fromkeys(members, shown)
-    singles = {name: {name: member} for name, member in members.items()}
-    return (
-        mixture,
-        shown,
-        {name: explain(one, stack(one, dealt, task), offsets) for name, one in singles.items()},
-    )
+    return mixture, shown, {name: explained({name: member})[1] for name, member in members.items()}
 
 
-def _early(
-    name: str, members: dict[str, Member], cohort: Cohort, dealt: Plan, task: Binary, kept: np.ndarray
-) -> dict[str, Any]:
-    """The first member's out-of-fold ranking, to be seen while the others train."""
-    scores = explain(members, stack(members, dealt, task), cohort.offsets).score
-    score, known = scores.mean(0), task.labelled
-    rows = zip(cohort.patients["patient"][kept], task.words()[kept], Binary.link(score[kept]), strict=True)
+def _early(case: _Case, name: str, ranked: np.ndarray, inner: np.ndarray) -> dict[str, Any]:
+    """One member's out-of-fold scores (R, B), calibrated, to be seen while the others train."""
+    task, kept, known = case.task, case.kept, case.task.labelled
+    mixture = stack({name: Member(np.empty(0), np.empty(0), inner)}, case.plan, task)
+    scores = mixture.a + mixture.b[0] * ranked
+    pairs = validation.auroc(scores[:, known], task.y[None, known], case.plan.fold[:, known])
+    shown = Binary.link(scores.mean(0)[kept])
+    rows = zip(case.cohort.patients["patient"][kept], task.words()[kept], shown, strict=True)
     return {
         "member": name,
         "positive": task.positive,
-        "auroc": float(validation.auroc(scores[:, known], task.y[None, known], dealt.fold[:, known]).mean()),
+        "auroc": float(pairs.mean()),
         "predictions": [{"patient": str(p), "label": str(w), "prediction": float(v)} for p, w, v in rows],
     }
 
 
 def _judged(
-    cohort: Cohort,
-    settings: Settings,
-    task: Binary,
-    dealt: Plan,
+    case: _Case,
     around: neighbourhood.Abundance,
+    measured: Moments,
     shown: Shown,
     alone: dict[str, Shown],
     progress: Progress,
 ) -> dict[str, Any]:
-    """Scores, those of the members, the null, baselines, and the verdict."""
+    """Scores, those of the members, the null, baselines, probes, known cells, and the verdict."""
+    cohort, settings, task, dealt = case.cohort, case.settings, case.task, case.plan
     cut = _thresholds(dealt, task)
     out: dict[str, Any] = {"threshold": float(Binary.link(cut).mean())}
     permutations = PERMUTATIONS if settings.permutations is None else settings.permutations
@@ -164,12 +182,31 @@ def _judged(
     out["scores"], out["roc"] = scored(shown.score), validation.roc(shown.score, dealt, task)
     out["members"] = {name: scored(one.score) for name, one in alone.items()}
     out["baselines"] = {}
-    for name, summary in summaries(
-        cohort, around.graph, transform=settings.transform, seed=settings.seed
-    ).items():
+    for name, summary in summaries(cohort, around.graph, measured, seed=settings.seed).items():
         out["baselines"][name] = baseline(summary, dealt, task, widening=wide, seed=settings.seed)
         progress.share(0.5 + len(out["baselines"]) / 10)
+    out["probes"], out["notes"] = probe(cohort, task, dealt, measured, widening=wide, seed=settings.seed)
+    out["known"] = _known(case, shown)
     out["verdict"] = validation.verdict(out["scores"], out.get("null"), task)
+    return out
+
+
+def _known(case: _Case, shown: Shown) -> dict[str, dict[str, Any]]:
+    """How well importance finds each kind of cell of the --known column: value -> {cells, auroc, average_precision}."""
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
+    columns = [c["name"] for c in case.cohort.source.get("columns", []) if c["role"] == "known"]
+    seen = case.kept[case.cohort.owner]
+    importance = (shown.contribution * np.diff(case.cohort.offsets)[case.cohort.owner])[seen]
+    out = {}
+    for column in columns:
+        text = pd.Series(case.cohort.cells[column])[seen].astype("string")
+        for value in text.dropna().value_counts().index[:KINDS]:
+            here = (text == value).fillna(value=False).to_numpy(bool)
+            if not here.all():
+                auroc = float(roc_auc_score(here, importance))
+                precision = float(average_precision_score(here, importance))
+                out[str(value)] = {"cells": int(here.sum()), "auroc": auroc, "average_precision": precision}
     return out
 
 
@@ -185,15 +222,9 @@ def _thresholds(dealt: Plan, task: Binary) -> np.ndarray:
 
 
 def _all_facts(
-    cohort: Cohort,
-    settings: Settings,
-    task: Binary,
-    kept: np.ndarray,
-    dealt: Plan,
-    mixture: Mixture,
-    alone: dict[str, Shown],
-    judged: dict[str, Any],
+    case: _Case, mixture: Mixture, alone: dict[str, Shown], judged: dict[str, Any]
 ) -> dict[str, Any]:
+    cohort, settings, task, kept, dealt = case.cohort, case.settings, case.task, case.kept, case.plan
     words = task.words()[kept]
     weight = mixture.weights({name: one.score for name, one in alone.items()})
     facts: dict[str, Any] = {
@@ -221,12 +252,9 @@ def _all_facts(
             "members": {name: {"weight": weight[name], "scores": judged["members"][name]} for name in alone},
         },
     }
-    facts |= {
-        key: judged[key]
-        for key in ("scores", "roc", "threshold", "null", "baselines", "verdict")
-        if key in judged
-    }
-    facts["warnings"] = [{"kind": note.kind, "words": note.words} for note in cohort.notes] + _warnings(facts)
+    facts |= {key: judged[key] for key in JUDGED if judged.get(key)}
+    notes = [{"kind": note.kind, "words": note.words} for note in (*cohort.notes, *judged["notes"])]
+    facts["warnings"] = notes + _warnings(facts)
     facts["versions"] = {name: version(name) for name in ("milscope", *LIBRARIES)}
     return facts
 
@@ -262,8 +290,9 @@ def _names(cohort: Cohort, kept: np.ndarray) -> pd.DataFrame:
     return cohort.patients.loc[kept, columns].reset_index(drop=True)
 
 
-def _predictions(cohort: Cohort, task: Binary, shown: Shown, kept: np.ndarray) -> pd.DataFrame:
+def _predictions(case: _Case, shown: Shown) -> pd.DataFrame:
     """The rows of predictions.csv; low and high are the range over repeats of training."""
+    cohort, task, kept = case.cohort, case.task, case.kept
     table, score = _names(cohort, kept), shown.score[:, kept]
     table["label"] = task.words()[kept]
     table["score"] = score.mean(0)
@@ -272,10 +301,9 @@ def _predictions(cohort: Cohort, task: Binary, shown: Shown, kept: np.ndarray) -
     return table
 
 
-def _cells(
-    cohort: Cohort, shown: Shown, alone: dict[str, Shown], coordinates: np.ndarray, kept: np.ndarray
-) -> pd.DataFrame:
+def _cells(case: _Case, shown: Shown, alone: dict[str, Shown], coordinates: np.ndarray) -> pd.DataFrame:
     """The columns of cells.parquet, in the cohort's order; numbers of patients left out are NaN."""
+    cohort, kept = case.cohort, case.kept
     seen = kept[cohort.owner]
     count = np.diff(cohort.offsets)[cohort.owner]
     numbers = {

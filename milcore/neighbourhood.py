@@ -243,7 +243,7 @@ def _carried_back(
     back = sparse.csr_array(around.graph.step.T)
     gamma, shift = _gamma(around, scale, coefficients, kept)
     out = np.zeros_like(gamma)
-    for step in range(SCALES[-1], 0, -1):
+    for step in range(SCALES[scale.max()], 0, -1):
         joining = np.flatnonzero(np.array(SCALES)[scale] == step)
         out[:, joining] = gamma[:, joining]
         active = np.flatnonzero(np.array(SCALES)[scale] >= step)
@@ -259,7 +259,7 @@ def _gamma(
     M = len(around.mass)
     gamma, shift = np.zeros((M, len(scale)), np.float32), np.zeros(len(scale))
     q = around.start.toarray().astype(np.float32)
-    for done in range(1, SCALES[-1] + 1):
+    for done in range(1, SCALES[scale.max()] + 1):
         q = around.graph.step @ q
         here = np.flatnonzero(np.array(SCALES)[scale] == done)
         if len(here) == 0:

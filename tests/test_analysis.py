@@ -15,6 +15,7 @@ from milcore.cohort import Cohort
 from milcore.errors import Cancelled, MilError
 from milcore.evidence import leave_group_out
 from milcore.progress import Progress
+from milcore.readers import Columns, read_cohort
 from milcore.training import Settings
 from tests.planted import Planted, planted
 
@@ -228,6 +229,30 @@ def test_missing_values_do_not_reach_the_output(case: Planted) -> None:
     for pooling in ("neighbourhood", "mean"):
         made = analyse(cohort, Settings(**FAST | {"pooling": pooling}))
         assert np.isfinite(made.cells[["evidence", "contribution", "umap_1"]]).all(axis=None)
+
+
+def test_known_cells_are_reported_and_never_features(tmp_path: Path) -> None:
+    case = planted(0)
+    table = case.cohort.cells.assign(
+        id=case.cohort.patients["patient"].to_numpy()[case.cohort.owner],
+        truth=np.where(case.drivers, "driver", "other"),
+        **{f"m{f}": case.cohort.features[:, f] for f in range(case.cohort.F)},
+    )
+    table.rename(columns={"id": "patient"}).to_csv(tmp_path / "cells.csv", index=False)
+    case.cohort.patients.to_csv(tmp_path / "patients.csv", index=False)
+    cohort = read_cohort(
+        [tmp_path / "cells.csv"], patients=tmp_path / "patients.csv", columns=Columns(known="truth")
+    )
+    made = analyse(cohort, Settings(**FAST))
+    assert "truth" not in cohort.names
+    assert made.facts["known"]["driver"]["auroc"] > 0.9
+    assert made.facts["known"]["driver"]["cells"] == case.drivers.sum()
+
+
+def test_faithfulness_and_probes_are_part_of_the_facts(made: Analysis) -> None:
+    found = made.facts["faithfulness"]
+    assert found["importance"]["all"] > found["random"]["all"][1]
+    assert "probes" not in made.facts  # there is no batch column
 
 
 def test_an_unknown_target_names_close_ones(case: Planted) -> None:

@@ -1,0 +1,69 @@
+"""What else could explain the score: batches, sampling, and features that are the label under another name."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from milcore.baselines import baseline
+from milcore.cohort import Cohort, Note
+from milcore.folds import Plan
+from milcore.preprocess import Moments
+from milcore.tasks import Binary, as_text
+from milcore.validation import auroc
+
+__all__ = ["probe"]
+
+BATCH = re.compile(
+    r"batch|site|scanner|slide|plate|run|centre|center|hospital|institution|stain|tma|panel", re.IGNORECASE
+)
+NEARLY = (
+    0.98  # AUROC, in sample, and share of variance between patients, from which a feature nearly is the label
+)
+
+
+def probe(
+    cohort: Cohort, task: Binary, plan: Plan, measured: Moments, *, widening: float, seed: int
+) -> tuple[dict[str, Any], list[Note]]:
+    """AUROC out of fold of every batch-like patient column alone -> name -> {auroc}, and warnings in words:
+    batch_predicts_label, suspected_leak."""
+    found, notes = {}, []
+    for name in _batches(cohort, task):
+        codes = pd.get_dummies(pd.Series(as_text(cohort.patients[name]))).to_numpy(float)
+        found[name] = baseline(codes, plan, task, widening=widening, seed=seed)
+        reached = found[name]["auroc"]
+        if reached["low"] > 0.5:
+            figures = f"AUROC {reached['value']:.2f}, {reached['low']:.2f} to {reached['high']:.2f}"
+            words = (
+                f"'{name}' alone predicts the label ({figures}): the score may show how samples were made."
+            )
+            notes.append(Note("batch_predicts_label", words))
+    for name in _leaks(cohort, task, measured):
+        words = f"Feature '{name}' nearly is the label and hardly varies within a patient. Drop it if not measured."
+        notes.append(Note("suspected_leak", words))
+    return found, notes
+
+
+def _batches(cohort: Cohort, task: Binary) -> list[str]:
+    """Patient columns named like a batch, with at least two levels and some patients to each."""
+    names = [
+        name for name in cohort.patients if name not in ("patient", "region") and BATCH.search(str(name))
+    ]
+    return [
+        name for name in names if 2 <= len(set(as_text(cohort.patients[name]))) <= task.labelled.sum() / 3
+    ]
+
+
+def _leaks(cohort: Cohort, task: Binary, measured: Moments) -> list[str]:
+    """Features whose patients' means order the classes and whose cells hardly differ within a patient."""
+    count = np.maximum(measured.count, 1)
+    mean = measured.total / count
+    within = np.maximum(measured.square / count - mean**2, 0)
+    share = mean.var(0) / np.maximum(mean.var(0) + within.mean(0), 1e-12)
+    known = task.labelled
+    one_fold = np.zeros(known.sum())
+    told = np.array([float(auroc(column, task.y[known], one_fold)) for column in mean[known].T])
+    return [cohort.names[f] for f in np.flatnonzero((share > NEARLY) & (np.maximum(told, 1 - told) > NEARLY))]
