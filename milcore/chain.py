@@ -187,7 +187,7 @@ def _judged(
         progress.share(0.5 + len(out["baselines"]) / 10)
     out["probes"], out["notes"] = probe(cohort, task, dealt, measured, widening=wide, seed=settings.seed)
     out["known"] = _known(case, shown)
-    out["verdict"] = validation.verdict(out["scores"], out.get("null"), task)
+    out["verdict"] = validation.verdict(out["scores"], out.get("null"), task, smaller=_smaller(case))
     return out
 
 
@@ -208,6 +208,12 @@ def _known(case: _Case, shown: Shown) -> dict[str, dict[str, Any]]:
                 precision = float(average_precision_score(here, importance))
                 out[str(value)] = {"cells": int(here.sum()), "auroc": auroc, "average_precision": precision}
     return out
+
+
+def _smaller(case: _Case) -> int:
+    """Patients in the smaller class; regions of one patient count once."""
+    strata, groups = case.task.strata, case.cohort.groups
+    return min(len(np.unique(groups[strata == kind])) for kind in (0, 1))
 
 
 def _thresholds(dealt: Plan, task: Binary) -> np.ndarray:
@@ -254,7 +260,7 @@ def _all_facts(
     }
     facts |= {key: judged[key] for key in JUDGED if judged.get(key)}
     notes = [{"kind": note.kind, "words": note.words} for note in (*cohort.notes, *judged["notes"])]
-    facts["warnings"] = notes + _warnings(facts)
+    facts["warnings"] = notes + _warnings(facts, _smaller(case))
     facts["versions"] = {name: version(name) for name in ("milscope", *LIBRARIES)}
     return facts
 
@@ -266,13 +272,12 @@ def _regions(cohort: Cohort, kept: np.ndarray) -> int:
     return len(np.unique(pairs[kept[cohort.owner]]))
 
 
-def _warnings(facts: dict[str, Any]) -> list[dict[str, str]]:
+def _warnings(facts: dict[str, Any], smaller: int) -> list[dict[str, str]]:
     """What this analysis itself gives reason to warn of."""
     out = []
-    counts, unlabelled = [facts["counts"][c] for c in facts["classes"]], facts["counts"]["unlabelled"]
-    if min(counts) < validation.FEW:
-        few = f"{min(counts)} patients in the smaller class"
-        words = f"Exploratory: {few}; below {validation.FEW} scores carry no claim."
+    unlabelled = facts["counts"]["unlabelled"]
+    if smaller < validation.FEW:
+        words = f"Exploratory: {smaller} patients in the smaller class; below {validation.FEW} scores carry no claim."
         out.append({"kind": "small_cohort", "words": words})
     if unlabelled:
         words = f"{unlabelled} patient(s) have no label: kept out of training, predicted, and marked."

@@ -127,18 +127,20 @@ def null(
     }
 
 
-def verdict(measured: dict[str, Any], chance: dict[str, Any] | None, task: Binary) -> dict[str, str]:
-    """{kind: signal | none | unclear, words}: what may be said of this cohort, in plain words."""
+def verdict(
+    measured: dict[str, Any], chance: dict[str, Any] | None, task: Binary, *, smaller: int
+) -> dict[str, str]:
+    """{kind: signal | none | unclear, words}: what may be said of this cohort, in plain words; `smaller` is the number
+    of patients (not of their regions) in the smaller class."""
     value = measured["auroc"]
-    counts = np.bincount(task.strata[task.labelled], minlength=2)
     figures = f"AUROC {value['value']:.2f} ({value['low']:.2f} to {value['high']:.2f})"
     if chance:
         figures += f", p = {_p(chance['p'])} against permuted labels"
     between = f"{task.classes[0]} from {task.classes[1]}"
     beats_half = value["low"] > 0.5
     beats_chance = chance is None or chance["p"] < 0.05
-    if counts.min() < FEW:
-        words = f"Exploratory: {counts.min()} patients in the smaller class cannot carry a claim ({figures})."
+    if smaller < FEW:
+        words = f"Exploratory: {smaller} patients in the smaller class cannot carry a claim ({figures})."
         return {"kind": "unclear", "words": words}
     if beats_half and beats_chance:
         return {"kind": "signal", "words": f"The model tells {between} better than chance: {figures}."}

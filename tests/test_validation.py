@@ -142,7 +142,9 @@ def test_the_verdict_claims_no_more_than_the_figures(
     value: float, low: float, p: float, patients: int, kind: str
 ) -> None:
     task = Binary(("a", "b"), (np.arange(patients) % 2).astype(float))
-    said = validation.verdict({"auroc": {"value": value, "low": low, "high": 0.97}}, {"p": p}, task)
+    said = validation.verdict(
+        {"auroc": {"value": value, "low": low, "high": 0.97}}, {"p": p}, task, smaller=patients // 2
+    )
     assert said["kind"] == kind
     assert f"{value:.2f}" in said["words"]
     if patients < 2 * validation.FEW:
