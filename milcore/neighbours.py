@@ -21,7 +21,7 @@ from milcore.preprocess import moments, transformed
 __all__ = ["NEIGHBOURS", "Graph", "graph", "nearest", "standardised"]
 
 NEIGHBOURS = 15  # as in covarying neighbourhood analysis and UMAP
-EXACT = 20_000  # nodes up to which neighbours are searched exhaustively
+EXACT = 20_000**2  # pairs of points up to which neighbours are searched exhaustively
 PROBED = 12  # lists visited of the about sqrt(nodes) lists of the coarse index
 
 
@@ -69,7 +69,7 @@ def nearest(points: np.ndarray, queries: np.ndarray, k: int) -> tuple[np.ndarray
     points, queries = np.ascontiguousarray(points, np.float32), np.ascontiguousarray(queries, np.float32)
     k = min(k, len(points))
     flat = faiss.IndexFlatL2(points.shape[1])
-    index = flat if len(points) <= EXACT else _coarse(flat, points)
+    index = flat if len(points) * len(queries) <= EXACT else _coarse(flat, points)
     index.add(points)
     square, found = index.search(queries, k)
     return _no_gaps(found), np.sqrt(np.maximum(square, 0))

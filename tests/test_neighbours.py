@@ -27,7 +27,7 @@ def test_neighbours_are_the_nearest() -> None:
 def test_the_coarse_index_finds_most_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
     x = np.random.default_rng(0).normal(size=(3000, 6)).astype(np.float32)
     exact, _ = nearest(x, x, 10)
-    monkeypatch.setattr(neighbours, "EXACT", 1000)
+    monkeypatch.setattr(neighbours, "EXACT", 1000**2)
     coarse, _ = nearest(x, x, 10)
     shared = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(exact, coarse, strict=True)])
     assert shared > 0.85
