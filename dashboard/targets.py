@@ -58,14 +58,17 @@ def _rank(target: Target) -> tuple[int, int, int]:
 def reach(first: int, second: int) -> str:
     """What classes of these sizes can show, in words.
 
-    Under no signal the AUROC has variance (m + n + 1) / 12mn (Mann and Whitney 1947); at 0.8 Hanley and McNeil 1982.
+    Under no signal the AUROC has variance (m + n + 1) / 12mn (Mann and Whitney 1947); at 0.8 Hanley and McNeil 1982;
+    both as much wider as cross-validation usually makes them.
     """
-    lucky = 0.5 + 1.96 * math.sqrt((first + second + 1) / (12 * first * second))
+    from milcore.validation import WIDENED
+
+    lucky = 0.5 + 1.96 * math.sqrt(WIDENED * (first + second + 1) / (12 * first * second))
     if lucky >= 0.99:
         return f"With {first} and {second} patients no AUROC can be told from luck."
     q1, q2, a = 0.8 / 1.2, 2 * 0.64 / 1.8, 0.8
     spread = a * (1 - a) + (first - 1) * (q1 - a * a) + (second - 1) * (q2 - a * a)
-    wide = 1.96 * math.sqrt(spread / (first * second))
+    wide = 1.96 * math.sqrt(WIDENED * spread / (first * second))
     words = (
         f"With {first} and {second} patients, a model that knows nothing reaches an AUROC of {lucky:.2f} by luck "
         f"in one run of 40; an AUROC of 0.80 would carry an interval of about ±{wide:.2f}."

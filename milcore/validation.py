@@ -12,7 +12,7 @@ from scipy.stats import rankdata
 from milcore.folds import Plan
 from milcore.tasks import Binary
 
-__all__ = ["FEW", "auroc", "null", "roc", "scores", "verdict", "widening"]
+__all__ = ["FEW", "WIDENED", "auroc", "null", "roc", "scores", "verdict", "widening"]
 
 FEW = 10  # patients in the smaller class below which nothing is claimed
 RESAMPLES = 1000

@@ -138,6 +138,7 @@ def _form(cohort: Cohort) -> None:
         effort = st.segmented_control(
             "Effort",
             **state.bind("effort", list(EFFORTS)),
+            required=True,
             format_func=EFFORTS.__getitem__,
             help="How often the cross-validation is repeated: 2, 4 or 10 times",
         )
@@ -148,7 +149,7 @@ def _form(cohort: Cohort) -> None:
         "target": name,
         "classes": _named(target, classes),
         "positive": positive,
-        "effort": effort or "standard",
+        "effort": effort,
     }
     time = _estimate(settings["effort"])
     with st.container(horizontal=True, vertical_alignment="center"):
