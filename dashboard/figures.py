@@ -17,6 +17,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from dashboard import theme
+from dashboard.checks import baselines, null, roc
 from dashboard.colouring import choices
 from dashboard.drivers import groups, profile
 from dashboard.maps import tissue, tissue_preview, umap
@@ -162,95 +163,6 @@ def strip(analysis: Analysis, patient: str) -> go.Figure:
     figure.update_layout(showlegend=False, height=90 + 60 * len(parts))
     found = percent(float(me["prediction"].iloc[0])) if len(me) else "not predicted"
     return finish(figure, f"Patient {patient} ({found}) among all patients by label.")
-
-
-def roc(analysis: Analysis) -> go.Figure:
-    """Sensitivity against false alarms, out of fold: the curve whose area is the AUROC, mean over folds and repeats."""
-    curve = analysis.facts["roc"]
-    figure = go.Figure(
-        [
-            go.Scatter(x=[0, 1], y=[0, 1], mode="lines", line={"dash": "dot", "color": theme.MISSING}),
-            go.Scatter(
-                x=[0.0, *curve["fpr"]],
-                y=[0.0, *curve["tpr"]],
-                mode="lines",
-                line={"color": theme.AGAINST, "width": 2.5, "shape": "hv"},
-                hovertemplate="%{y:.0%} found at %{x:.0%} false alarms<extra></extra>",
-            ),
-        ]
-    )
-    words = f"AUROC {theme.interval(analysis.facts['scores']['auroc'])}"
-    figure.add_annotation(x=0.98, y=0.06, xanchor="right", text=words, font={"size": 14})
-    figure.update_xaxes(title="False alarms (1 − specificity)", tickformat=".0%", range=[-0.01, 1.01])
-    figure.update_yaxes(title="Sensitivity", tickformat=".0%", range=[-0.01, 1.01], scaleanchor="x")
-    figure.update_yaxes(constrain="domain", constraintoward="bottom")
-    figure.update_layout(showlegend=False)
-    return finish(figure, f"ROC curve, out of fold, mean over folds and repeats. {words}.")
-
-
-def null(analysis: Analysis) -> go.Figure:
-    """AUROCs of the same chain on shuffled labels, and the one observed: could this be chance?"""
-    null = analysis.facts.get("null")
-    if not null:
-        return nothing("Chance was not tested in this analysis.")
-    figure = go.Figure(
-        go.Histogram(x=null["auroc"], nbinsx=40, marker={"color": theme.NEUTRAL}, name="shuffled")
-    )
-    figure.add_vline(x=null["observed"], line={"color": theme.AGAINST, "width": 2.5})
-    p = escape(theme.p_value(null))
-    figure.add_annotation(
-        x=null["observed"], y=1, yref="paper", yanchor="bottom", text=f"observed {null['observed']:.2f}, {p}"
-    )
-    figure.update_xaxes(title=f"AUROC with shuffled labels ({escape(null['chain'])})")
-    figure.update_yaxes(title="Permutations")
-    figure.update_layout(showlegend=False, bargap=0.02)
-    n = null["permutations"]
-    return finish(
-        figure, f"{n} permutations of the labels; observed {null['observed']:.2f}, {theme.p_value(null)}."
-    )
-
-
-def baselines(analysis: Analysis) -> go.Figure:
-    """Is multiple-instance learning needed? AUROC with interval of Milscope, its members and the plain
-    baselines."""
-    facts = analysis.facts
-    members = {f"{name} alone": m["scores"] for name, m in facts["pooling"]["members"].items()}
-    rows = {
-        "Milscope": facts["scores"],
-        **(members if len(members) > 1 else {}),
-        **facts.get("baselines", {}),
-    }
-    scored = [(name, scores["auroc"]) for name, scores in rows.items() if "auroc" in scores]
-    figure = go.Figure()
-    for place, (name, score) in enumerate(reversed(scored)):
-        value = score["value"]
-        low, high = score.get("low", value), score.get("high", value)
-        hue = theme.AGAINST if name == "Milscope" else theme.MISSING
-        whisker = {
-            "type": "data",
-            "symmetric": False,
-            "array": [high - value],
-            "arrayminus": [value - low],
-            "width": 0,
-        }
-        words = f"{escape(name)}: AUROC {theme.interval(score)}"
-        marker = {"size": 11, "color": hue}
-        figure.add_scatter(
-            x=[value],
-            y=[place],
-            error_x=whisker,
-            mode="markers",
-            marker=marker,
-            hovertext=words,
-            hoverinfo="text",
-        )
-    figure.add_vline(x=0.5, line={"dash": "dot", "width": 1.2})
-    names = [escape(short(name, 34)) for name, _ in reversed(scored)]
-    figure.update_yaxes(tickvals=list(range(len(names))), ticktext=names, showgrid=False)
-    figure.update_xaxes(title="AUROC, out of fold (0.5 = chance)")
-    figure.update_layout(showlegend=False, height=110 + 34 * len(names))
-    words = "; ".join(f"{name} {theme.interval(score)}" for name, score in scored)
-    return finish(figure, f"AUROC of Milscope and plain baselines: {words}.")
 
 
 # ---------------------------------------------------------------- cohort
