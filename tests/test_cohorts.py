@@ -1,0 +1,66 @@
+"""Real cohorts and the sample, end to end. `make accuracy` measures all of them at default settings; these are its
+short version: the small ones as they are, the large one without its slowest member."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from sklearn.metrics import average_precision_score
+
+import sample_data
+from milcore.analysis import Analysis
+from milcore.chain import analyse
+from milcore.readers import Columns, read_cohort
+from milcore.training import Settings
+from tests.accuracy import ELEMENTAL
+
+
+@pytest.mark.cohorts
+@pytest.mark.parametrize(
+    ("folder", "settings", "drop", "least"),
+    [
+        ("flowcap_aml_cytodx", Settings(target="Label", positive="aml"), "", 0.95),
+        ("schurch_crc_codex", Settings(target="group"), "", 0.68),
+        (
+            "keren_tnbc_mibi",
+            Settings(
+                target="tumor_architecture",
+                classes=("mixed", "compartmentalized"),
+                pooling="neighbourhood",
+                effort="quick",
+            ),
+            ELEMENTAL,
+            0.75,
+        ),
+    ],
+)
+def test_real_cohorts_reach_what_is_known_of_them(
+    shared_data: Path, folder: str, settings: Settings, drop: str, least: float
+) -> None:
+    columns = Columns(drop=tuple(name for name in drop.split(",") if name))
+    cells, patients = shared_data / folder / "cells.parquet", shared_data / folder / "patients.csv"
+    made = analyse(read_cohort([cells], patients=patients, columns=columns), settings)
+    assert made.facts["scores"]["auroc"]["value"] >= least
+    assert "cell_type" not in made.cohort.names
+
+
+def sample(**settings: object) -> Analysis:
+    cells, patients = sample_data.files()
+    return analyse(read_cohort([cells], patients=patients), Settings(**settings))
+
+
+def test_the_samples_response_is_predicted_and_its_planted_cells_are_found() -> None:
+    made = sample(target="response")
+    assert made.facts["scores"]["auroc"]["value"] >= 0.9
+    assert made.facts["verdict"]["kind"] == "signal"
+    driver = pd.read_parquet(sample_data.TRUTH)["driver"].to_numpy()[made.cohort.order]
+    assert average_precision_score(driver, made.cells["importance"]) >= 0.9
+
+
+def test_the_samples_coin_is_not() -> None:
+    made = sample(target="coin", pooling="neighbourhood")
+    auroc = made.facts["scores"]["auroc"]
+    assert auroc["low"] < 0.5 < auroc["high"]
+    assert made.facts["verdict"]["kind"] == "none"
