@@ -7,13 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 import plotly.graph_objects as go
 
-from dashboard import theme
+from dashboard import theme, trust
 from dashboard.theme import escape, finish, nothing, short
 
 if TYPE_CHECKING:
     from milcore.analysis import Analysis
 
-__all__ = ["baselines", "null", "roc"]
+__all__ = ["baselines", "faithfulness", "null", "roc"]
+
+BAND = "rgba(139,146,156,0.35)"  # theme.MISSING, seen through
+LINES = {
+    "importance": {"color": theme.AGAINST, "width": 2.5},
+    "evidence": {"color": theme.MISSING, "width": 2, "dash": "dash"},
+    "attention": {"color": theme.ramp("attention")[2][1], "width": 2},
+}
 
 
 def roc(analysis: Analysis) -> go.Figure:
@@ -110,3 +117,38 @@ def _intervals(scored: Sequence[tuple[str, Mapping[str, Any]]]) -> go.Figure:
     figure.update_xaxes(title="AUROC, out of fold (0.5 = chance)")
     figure.update_layout(showlegend=False, height=110 + 34 * len(names))
     return figure
+
+
+def faithfulness(analysis: Analysis) -> go.Figure:
+    """Score lost as cells are taken away in the order of importance, evidence and attention, over the band of random
+    orders (95 %); mean over patients."""
+    found = analysis.facts.get("faithfulness")
+    if not found:
+        return nothing(trust.faithful(analysis))
+    x, chance = found["steps"], found["random"]
+    band = {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip"}
+    figure = go.Figure(go.Scatter(x=x, y=chance["low"], showlegend=False, **band))
+    figure.add_scatter(
+        x=x, y=chance["high"], fill="tonexty", fillcolor=BAND, name="random order (95 %)", **band
+    )
+    orders = (
+        ("attention", "evidence", "importance")
+        if trust.attends(analysis.facts)
+        else ("evidence", "importance")
+    )
+    for name in orders:
+        figure.add_scatter(
+            x=x,
+            y=found[name]["curve"],
+            mode="lines",
+            line=LINES[name],
+            name=f"by {name}",
+            hovertemplate=f"%{{x:.0%}} taken away by {name}: %{{y:.2f}} lost<extra></extra>",
+        )
+    figure.add_vline(x=trust.TENTH, line={"dash": "dot", "width": 1.2})
+    figure.update_xaxes(title="Share of cells taken away", tickformat=".0%", range=[0, max(x) + 0.01])
+    figure.update_yaxes(title="Score lost (log-odds)")
+    figure.update_layout(height=380, legend={"traceorder": "reversed"})
+    return finish(
+        figure, f"Score lost as cells are taken away, mean over patients. {trust.faithful(analysis)}"
+    )

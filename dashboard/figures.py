@@ -17,7 +17,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from dashboard import theme
-from dashboard.checks import baselines, null, roc
+from dashboard.checks import baselines, faithfulness, null, roc
 from dashboard.colouring import choices
 from dashboard.drivers import groups, profile
 from dashboard.maps import tissue, tissue_preview, umap
@@ -33,6 +33,7 @@ __all__ = [
     "cells_per_patient",
     "colours",
     "early_ranking",
+    "faithfulness",
     "label_balance",
     "markers",
     "null",

@@ -24,6 +24,7 @@ ANALYSIS: dict[str, Callable[[Any], go.Figure]] = {
     "roc": figures.roc,
     "null": figures.null,
     "baselines": figures.baselines,
+    "faithfulness": figures.faithfulness,
     "cells_per_patient": lambda a: figures.cells_per_patient(a.cohort, "outcome"),
     "label_balance": lambda a: figures.label_balance(a.cohort, "outcome"),
     "tissue": lambda a: figures.tissue(a, NASTY),
@@ -71,6 +72,22 @@ def test_the_ranking_is_ordered_and_carries_patients(analysis: Analysis) -> None
     assert not whisker.symmetric
     assert min(whisker.array) >= 0
     assert figure.layout.shapes[0].y0 == analysis.facts["threshold"]
+
+
+def test_faithfulness_shows_its_curves_over_the_band_of_chance(analysis: Analysis) -> None:
+    found, figure = analysis.facts["faithfulness"], figures.faithfulness(analysis)
+    low, high, *curves = figure.data
+    assert (list(low.y), list(high.y)) == (found["random"]["low"], found["random"]["high"])
+    shown = {trace.name: list(trace.y) for trace in curves}
+    assert shown == {f"by {name}": found[name]["curve"] for name in ("importance", "evidence", "attention")}
+    assert all(list(trace.x) == found["steps"] for trace in figure.data)
+    assert figure.layout.xaxis.title.text == "Share of cells taken away"
+
+
+def test_what_was_not_assessed_is_said_and_not_drawn() -> None:
+    members = {"neighbourhood": {"scores": {}}}
+    bare = SimpleNamespace(facts={"pooling": {"members": members}})
+    assert figures.alt(figures.faithfulness(bare)) == "Not assessed: needs at least two repeats."  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("B", [3, 500])

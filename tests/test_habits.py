@@ -25,7 +25,7 @@ LINE = re.findall(
     """
 errors progress tasks names cohort columns tables patients readers preprocess neighbours folds neighbourhood models
 training stacking evidence faithfulness validation baselines probes projection phenotypes analysis chain sample_data
-theme checks colouring drivers maps figures pictures casepage report workspace worker jobs cli
+theme trust checks colouring drivers maps figures pictures casepage report workspace worker jobs cli
 targets why selection state widgets views frame app
 """,
 )

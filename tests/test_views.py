@@ -270,6 +270,15 @@ def test_done(loaded: Path, view: str) -> None:
     assert at.query_params["analysis"] in ("20260101-120000-abcdef", ["20260101-120000-abcdef"])
 
 
+def test_predictions_say_whether_the_explanation_is_faithful(loaded: Path) -> None:
+    at = page("predictions", cohort=cohort_key(loaded))
+    folded = next(e for e in at.expander if e.label == "Is the explanation faithful?")
+    said = " ".join(piece.body for piece in folded.get("html"))
+    assert "Taking away the most important tenth of the cells " in said
+    assert "Faithful to the model, not proof of biology." in said
+    assert len(folded.get("plotly_chart")) == 1
+
+
 def test_every_colour(loaded: Path) -> None:
     at = page("cells", cohort=cohort_key(loaded))
     menu = next(box for box in at.selectbox if box.label == "Colour by")

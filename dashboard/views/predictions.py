@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import figures, state, theme, widgets
+from dashboard import figures, state, theme, trust, widgets
 
 if TYPE_CHECKING:
     from milcore.analysis import Analysis
@@ -37,6 +37,7 @@ def render(analysis: Analysis) -> None:
         widgets.chart(curve.update_xaxes(title="1 − specificity"), "roc")
     _needed(analysis)
     _chance(analysis)
+    _faithful(analysis)
     _members(facts)
     _missed(analysis)
     _warnings(facts)
@@ -103,6 +104,15 @@ def _chance(analysis: Analysis) -> None:
             f"({null['chain']}) reached the observed AUROC of {null['observed']:.2f}: {theme.p_value(null)}."
         )
         widgets.chart(figures.null(analysis), "null")
+
+
+def _faithful(analysis: Analysis) -> None:
+    with st.expander("Is the explanation faithful?"):
+        widgets.say(trust.faithful(analysis))
+        if "faithfulness" not in analysis.facts:
+            return
+        widgets.quiet(trust.NOT_PROOF + " " + trust.HOW)
+        widgets.chart(figures.faithfulness(analysis), "faithfulness")
 
 
 def _members(facts: dict[str, Any]) -> None:
