@@ -13,7 +13,7 @@ from dashboard.theme import escape, finish, nothing, short
 if TYPE_CHECKING:
     from milcore.analysis import Analysis
 
-__all__ = ["baselines", "faithfulness", "null", "roc"]
+__all__ = ["baselines", "confounders", "faithfulness", "null", "roc"]
 
 BAND = "rgba(139,146,156,0.35)"  # theme.MISSING, seen through
 LINES = {
@@ -85,6 +85,16 @@ def baselines(analysis: Analysis) -> go.Figure:
     return finish(figure, f"AUROC of Milscope and plain baselines: {words}.")
 
 
+def confounders(analysis: Analysis) -> go.Figure:
+    """AUROC with interval of each batch-like patient column alone and of the number of cells, below Milscope's."""
+    found = trust.probed(analysis.facts)
+    if not found:
+        return nothing(trust.confounded(analysis.facts))
+    figure = _intervals([("Milscope", analysis.facts["scores"]["auroc"]), *found.items()])
+    words = "; ".join(f"{name} {theme.interval(score)}" for name, score in found.items())
+    return finish(figure, f"AUROC of what is not biology, alone: {words}.")
+
+
 def _intervals(scored: Sequence[tuple[str, Mapping[str, Any]]]) -> go.Figure:
     """AUROCs as dots with their intervals, one row each in the given order; the first, Milscope's, stands out."""
     figure = go.Figure()
@@ -113,9 +123,11 @@ def _intervals(scored: Sequence[tuple[str, Mapping[str, Any]]]) -> go.Figure:
         )
     figure.add_vline(x=0.5, line={"dash": "dot", "width": 1.2})
     names = [escape(short(name, 34)) for name, _ in reversed(scored)]
-    figure.update_yaxes(tickvals=list(range(len(names))), ticktext=names, showgrid=False)
+    figure.update_yaxes(
+        tickvals=list(range(len(names))), ticktext=names, showgrid=False, range=[-0.6, top + 0.6]
+    )
     figure.update_xaxes(title="AUROC, out of fold (0.5 = chance)")
-    figure.update_layout(showlegend=False, height=110 + 34 * len(names))
+    figure.update_layout(showlegend=False, height=80 + 34 * len(names), margin={"t": 18})
     return figure
 
 

@@ -17,7 +17,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from dashboard import theme
-from dashboard.checks import baselines, faithfulness, null, roc
+from dashboard.checks import baselines, confounders, faithfulness, null, roc
 from dashboard.colouring import choices
 from dashboard.drivers import groups, profile
 from dashboard.maps import tissue, tissue_preview, umap
@@ -32,6 +32,7 @@ __all__ = [
     "baselines",
     "cells_per_patient",
     "colours",
+    "confounders",
     "early_ranking",
     "faithfulness",
     "label_balance",

@@ -8,14 +8,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from dashboard import theme
+
 if TYPE_CHECKING:
     from milcore.analysis import Analysis
 
+NUMBER = "number of cells"  # the baseline that asks whether sampling alone tells the label
+CONFOUNDING = ("batch_predicts_label", "cells_predict_label", "suspected_leak")  # kinds of warnings
 TENTH = 0.1  # share of the cells whose removal is put into words
 NOT_PROOF = "Faithful to the model, not proof of biology."
 HOW = (
     "Important cells are those that argue for the class predicted; the score is the support for that class, mean over "
     "patients. The order comes from one retrained model and the score from another."
+)
+UNTESTED = (
+    "No patient column was tested as a batch: none has a name like one (batch, site, scanner) and few levels."
 )
 
 
@@ -65,3 +72,31 @@ def _amount(value: float) -> str:
     size = abs(value)
     digits = 2 if size < 1 else 1 if size < 10 else 0
     return f"{round(value, digits) + 0.0:.{digits}f}"
+
+
+def probed(facts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """What else could tell the label -> its AUROC with interval: batch-like columns, then the number of cells."""
+    plain = facts.get("baselines", {})
+    every = [*facts.get("probes", {}).items(), *((name, plain[name]) for name in (NUMBER,) if name in plain)]
+    return {name: scores["auroc"] for name, scores in every if "auroc" in scores}
+
+
+def doubts(facts: Mapping[str, Any], *, confounding: bool) -> list[str]:
+    """The warnings that name another explanation of the score, or all others, in words."""
+    found = facts.get("warnings", [])
+    return [warning["words"] for warning in found if (warning["kind"] in CONFOUNDING) == confounding]
+
+
+def confounded(facts: Mapping[str, Any]) -> str:
+    """One sentence: whether something other than the biology of the cells could explain the score."""
+    n, found = len(doubts(facts, confounding=True)), probed(facts)
+    if n:
+        return f"Something other than biology could explain the score: {n} warning{'' if n == 1 else 's'}."
+    if not found:
+        return "Not assessed: no batch-like column and no baseline was tested."
+    name, best = max(found.items(), key=lambda item: item[1]["value"])
+    of = "" if len(found) == 1 else f", the highest of {len(found)}"
+    return (
+        f"No sign of another explanation of the score: {theme.short(name, 40)} alone reaches AUROC "
+        f"{theme.interval(best)}{of}."
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,6 +25,7 @@ ANALYSIS: dict[str, Callable[[Any], go.Figure]] = {
     "roc": figures.roc,
     "null": figures.null,
     "baselines": figures.baselines,
+    "confounders": figures.confounders,
     "faithfulness": figures.faithfulness,
     "cells_per_patient": lambda a: figures.cells_per_patient(a.cohort, "outcome"),
     "label_balance": lambda a: figures.label_balance(a.cohort, "outcome"),
@@ -84,10 +86,21 @@ def test_faithfulness_shows_its_curves_over_the_band_of_chance(analysis: Analysi
     assert figure.layout.xaxis.title.text == "Share of cells taken away"
 
 
+def test_confounders_stand_below_milscope(analysis: Analysis) -> None:
+    probes = {"<i>batch": {"auroc": {"value": 0.4, "low": 0.2, "high": 0.6}}}
+    figure = figures.confounders(replace(analysis, facts=analysis.facts | {"probes": probes}))
+    assert list(figure.layout.yaxis.ticktext) == ["number of cells", "&lt;i&gt;batch", "Milscope"]
+    hues = [trace.marker.color for trace in figure.data]
+    assert hues == [theme.MISSING, theme.MISSING, theme.AGAINST]
+    assert figure.data[1].x[0] - figure.data[1].error_x.arrayminus[0] == pytest.approx(0.2)
+    assert "<i>batch 0.40 (0.20 to 0.60)" in figures.alt(figure)
+
+
 def test_what_was_not_assessed_is_said_and_not_drawn() -> None:
     members = {"neighbourhood": {"scores": {}}}
     bare = SimpleNamespace(facts={"pooling": {"members": members}})
     assert figures.alt(figures.faithfulness(bare)) == "Not assessed: needs at least two repeats."  # type: ignore[arg-type]
+    assert figures.alt(figures.confounders(bare)).startswith("Not assessed")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("B", [3, 500])

@@ -57,3 +57,31 @@ def test_attention_is_not_compared_where_nothing_attends() -> None:
 
 def test_old_analyses_and_one_repeat_are_not_assessed() -> None:
     assert trust.faithful(analysis()) == "Not assessed: needs at least two repeats."
+
+
+def reached(value: float) -> dict[str, Any]:
+    return {"auroc": {"value": value, "low": value - 0.2, "high": value + 0.2}}
+
+
+def test_no_confounder_names_the_strongest_with_its_interval() -> None:
+    found = {
+        "probes": {"site": reached(0.4)},
+        "baselines": {"number of cells": reached(0.57), "x": reached(0.9)},
+    }
+    assert list(trust.probed(found)) == ["site", "number of cells"]
+    assert trust.confounded(found) == (
+        "No sign of another explanation of the score: number of cells alone reaches AUROC 0.57 (0.37 to 0.77), "
+        "the highest of 2."
+    )
+
+
+def test_a_warning_takes_the_sentence_and_each_is_shown_once() -> None:
+    kinds = ("missing_values", "suspected_leak", "batch_predicts_label", "small_cohort")
+    found = {
+        "probes": {"site": reached(0.9)},
+        "warnings": [{"kind": kind, "words": f"W {kind}"} for kind in kinds],
+    }
+    assert trust.confounded(found) == "Something other than biology could explain the score: 2 warnings."
+    mine, others = (trust.doubts(found, confounding=yes) for yes in (True, False))
+    assert mine == ["W suspected_leak", "W batch_predicts_label"]
+    assert others == ["W missing_values", "W small_cohort"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 import time
@@ -14,7 +15,7 @@ import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from dashboard import frame, state
+from dashboard import frame, state, theme
 from dashboard.jobs import Job, Jobs
 from dashboard.selection import auroc, enclosed
 from dashboard.targets import reach, targets
@@ -26,7 +27,7 @@ from milcore.progress import Progress
 HOSTILE = "<img src=x onerror=alert(1)> **bold** $x$ :red[r] `c` =1+1"
 VIEWS = tuple(frame.VIEWS)
 SCRIPT = """
-from dashboard import frame, state
+from dashboard import frame, state, theme
 state.arrive()
 frame.navigation()
 frame.top()
@@ -277,6 +278,19 @@ def test_predictions_say_whether_the_explanation_is_faithful(loaded: Path) -> No
     assert "Taking away the most important tenth of the cells " in said
     assert "Faithful to the model, not proof of biology." in said
     assert len(folded.get("plotly_chart")) == 1
+
+
+def test_confounders_are_named_once(loaded: Path) -> None:
+    at = page("predictions", cohort=cohort_key(loaded))
+    folded = next(e for e in at.expander if e.label.startswith("Confounders"))
+    assert (
+        "explanation of the score" in folded.get("html")[0].body
+        or "explain the score" in folded.get("html")[0].body
+    )
+    assert len(folded.get("plotly_chart")) == 1
+    facts = json.loads(next((loaded / "analyses").glob("*/analysis.json")).read_text(encoding="utf-8"))
+    for warning in facts["warnings"]:
+        assert words(at).count(theme.escape(warning["words"])) == 1
 
 
 def test_every_colour(loaded: Path) -> None:

@@ -38,6 +38,7 @@ def render(analysis: Analysis) -> None:
     _needed(analysis)
     _chance(analysis)
     _faithful(analysis)
+    _confounders(analysis)
     _members(facts)
     _missed(analysis)
     _warnings(facts)
@@ -115,6 +116,19 @@ def _faithful(analysis: Analysis) -> None:
         widgets.chart(figures.faithfulness(analysis), "faithfulness")
 
 
+def _confounders(analysis: Analysis) -> None:
+    facts = analysis.facts
+    found = trust.doubts(facts, confounding=True)
+    with st.expander(f"Confounders ({len(found)})" if found else "Confounders", expanded=bool(found)):
+        widgets.say(trust.confounded(facts))
+        for words in found:
+            widgets.card("warn", words)
+        if "probes" not in facts:
+            widgets.quiet(trust.UNTESTED)
+        if trust.probed(facts):
+            widgets.chart(figures.confounders(analysis), "confounders")
+
+
 def _members(facts: dict[str, Any]) -> None:
     members = facts["pooling"]["members"]
     with st.expander("Which models were combined"):
@@ -153,9 +167,9 @@ def _missed(analysis: Analysis) -> None:
 
 
 def _warnings(facts: dict[str, Any]) -> None:
-    found = facts.get("warnings", [])
+    found = trust.doubts(facts, confounding=False)
     with st.expander(f"What to keep in mind ({len(found)})"):
         if not found:
-            widgets.say("No warning was raised.")
-        for warning in found:
-            widgets.card("warn", warning["words"])
+            widgets.say("No other warning was raised.")
+        for words in found:
+            widgets.card("warn", words)
