@@ -14,7 +14,7 @@ from milcore.analysis import VERSION, Analysis
 from milcore.baselines import baseline, summaries
 from milcore.cohort import Cohort
 from milcore.errors import MilError
-from milcore.evidence import Shown, explain
+from milcore.evidence import Shown, explain, member_scores
 from milcore.faithfulness import faithfulness
 from milcore.folds import Plan, plan
 from milcore.neighbours import graph
@@ -69,7 +69,10 @@ def analyse(cohort: Cohort, settings: Settings, progress: Progress | None = None
     with progress.stage("validation"):
         judged = _judged(case, around, measured, shown, alone, progress)
         seen = np.flatnonzero(kept)
-        judged["faithfulness"] = faithfulness(members, mixture, cohort.offsets, seen, seed=settings.seed)
+        judged["faithfulness"] = faithfulness(
+            members, mixture, cohort.offsets, seen, seed=settings.seed, share=progress.share
+        )
+        judged["spread"] = {name: member_scores(one, cohort.offsets) for name, one in members.items()}
     with progress.stage("umap"):
         coordinates = umap_map(cells, cohort.owner, seed=settings.seed, share=progress.share)
     facts = _all_facts(case, mixture, alone, judged)
@@ -99,7 +102,8 @@ def _target(cohort: Cohort, settings: Settings) -> tuple[Binary, np.ndarray]:
                 )
         kept = np.isin(text, settings.classes)
         labels = pd.Series(np.where(kept, text, ""))
-    return binary(labels, target=settings.target, positive=settings.positive), kept
+    task = binary(labels, target=settings.target, positive=settings.positive, groups=cohort.groups)
+    return task, kept
 
 
 def _neighbourhood(case: _Case, around: neighbourhood.Abundance, progress: Progress) -> Member:
@@ -165,7 +169,7 @@ def _judged(
     cut = _thresholds(dealt, task)
     out: dict[str, Any] = {"threshold": float(Binary.link(cut).mean())}
     permutations = PERMUTATIONS if settings.permutations is None else settings.permutations
-    if permutations and len(np.unique(cohort.groups)) == cohort.B:  # bags of one patient are not exchangeable
+    if permutations and dealt.one_bag_each:  # bags of one patient are not exchangeable
         out["null"] = validation.null(
             around.kernels,
             dealt,
@@ -174,7 +178,7 @@ def _judged(
             seed=settings.seed,
             share=lambda s: progress.share(s / 2),
         )
-    wide = validation.widening(out.get("null"), task)
+    wide = validation.widening(out.get("null"), dealt, task)
 
     def scored(score: np.ndarray) -> dict[str, dict[str, Any]]:
         return validation.scores(score, dealt, task, threshold=cut, widening=wide, seed=settings.seed)
@@ -187,7 +191,7 @@ def _judged(
         progress.share(0.5 + len(out["baselines"]) / 10)
     out["probes"], out["notes"] = probe(cohort, task, dealt, measured, widening=wide, seed=settings.seed)
     out["known"] = _known(case, shown)
-    out["verdict"] = validation.verdict(out["scores"], out.get("null"), task, smaller=_smaller(case))
+    out["verdict"] = validation.verdict(out["scores"], out.get("null"), dealt, task)
     return out
 
 
@@ -210,12 +214,6 @@ def _known(case: _Case, shown: Shown) -> dict[str, dict[str, Any]]:
     return out
 
 
-def _smaller(case: _Case) -> int:
-    """Patients in the smaller class; regions of one patient count once."""
-    strata, groups = case.task.strata, case.cohort.groups
-    return min(len(np.unique(groups[strata == kind])) for kind in (0, 1))
-
-
 def _thresholds(dealt: Plan, task: Binary) -> np.ndarray:
     """(B,) log-odds at which a patient is called positive: the share of positives among its training patients, which is
     where calibrated scores balance sensitivity and specificity; mean over repeats."""
@@ -232,7 +230,7 @@ def _all_facts(
 ) -> dict[str, Any]:
     cohort, settings, task, kept, dealt = case.cohort, case.settings, case.task, case.kept, case.plan
     words = task.words()[kept]
-    weight = mixture.weights({name: one.score for name, one in alone.items()})
+    weight = mixture.weights(judged["spread"])
     facts: dict[str, Any] = {
         "version": VERSION,
         "settings": settings.to_json(),
@@ -260,22 +258,23 @@ def _all_facts(
     }
     facts |= {key: judged[key] for key in JUDGED if judged.get(key)}
     notes = [{"kind": note.kind, "words": note.words} for note in (*cohort.notes, *judged["notes"])]
-    facts["warnings"] = notes + _warnings(facts, _smaller(case))
+    facts["warnings"] = notes + _warnings(case, facts)
     facts["versions"] = {name: version(name) for name in ("milscope", *LIBRARIES)}
     return facts
 
 
 def _regions(cohort: Cohort, kept: np.ndarray) -> int:
-    """Number of different (patient, region) among the kept patients' cells."""
+    """Number of different (patient, region) among the kept patients' cells; 0 where no region is known."""
     region = cohort.cells["region"].cat.codes.to_numpy().astype(np.int64)
-    pairs = cohort.groups[cohort.owner] * (region.max() + 2) + region + 1
-    return len(np.unique(pairs[kept[cohort.owner]]))
+    known = (region >= 0) & kept[cohort.owner]
+    return len(np.unique(cohort.groups[cohort.owner][known] * (region.max() + 1) + region[known]))
 
 
-def _warnings(facts: dict[str, Any], smaller: int) -> list[dict[str, str]]:
+def _warnings(case: _Case, facts: dict[str, Any]) -> list[dict[str, str]]:
     """What this analysis itself gives reason to warn of."""
     out = []
     unlabelled = facts["counts"]["unlabelled"]
+    smaller = min(case.plan.patients(case.task.y == kind) for kind in (0, 1))
     if smaller < validation.FEW:
         words = f"Exploratory: {smaller} patients in the smaller class; below {validation.FEW} scores carry no claim."
         out.append({"kind": "small_cohort", "words": words})

@@ -20,9 +20,9 @@ HEAVY = 1 - 1e-3  # cells weighing more are left out by weighing the rest anew: 
 
 @dataclass(frozen=True, eq=False)
 class Shown:
-    """Per cell (N,), means over repeats: `evidence` and its sd over repeats, `attention` (sums to 1 in a patient),
-    `contribution` (sums to the score), `leave_one_out` (score with minus without the cell; NaN in a patient of one
-    cell). Per patient: `score` (R, B)."""
+    """Per cell (N,), means over repeats: `evidence` and its sd over repeats (NaN with one), `attention` (sums to 1 in a
+    patient), `contribution` (sums to the score), `leave_one_out` (score with minus without the cell; NaN in a patient
+    of one cell). Per patient: `score` (R, B)."""
 
     evidence: np.ndarray
     evidence_sd: np.ndarray
@@ -63,7 +63,7 @@ def explain(members: dict[str, Member], mixture: Mixture, offsets: np.ndarray) -
     score = mixture.a + sum(
         mixture.b[m] * member_scores(member, offsets) for m, member in enumerate(members.values())
     )
-    sd = np.sqrt(np.maximum(square - evidence**2, 0) * R / max(R - 1, 1))
+    sd = np.sqrt(np.maximum(square - evidence**2, 0) * R / (R - 1)) if R > 1 else np.full(N, np.nan)
     return Shown(evidence, sd, attention, contribution, leave, score)
 
 

@@ -5,6 +5,7 @@ The order comes from one repeat and the score from another, or the curve would o
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -47,16 +48,24 @@ def curves(
 
 
 def faithfulness(
-    members: dict[str, Member], mixture: Mixture, offsets: np.ndarray, patients: np.ndarray, *, seed: int
+    members: dict[str, Member],
+    mixture: Mixture,
+    offsets: np.ndarray,
+    patients: np.ndarray,
+    *,
+    seed: int,
+    share: Callable[[float], None] = lambda done: None,
 ) -> dict[str, Any]:
     """Means over `patients`: order -> {all, first_tenth}, the mean change of score over the whole curve and over the
     first 10 % of cells, and the band 2.5 to 97.5 % of random orders; steps and mean curves for a figure. Empty with one
     repeat, where nothing is left to score with."""
     if len(mixture.a) < 2:
         return {}
-    every = [
-        curves(members, mixture, offsets, b, seed=seed) for b in patients if offsets[b + 1] - offsets[b] > 1
-    ]
+    every = []
+    for i, b in enumerate(patients):
+        share(i / len(patients))
+        if offsets[b + 1] - offsets[b] > 1:
+            every.append(curves(members, mixture, offsets, b, seed=seed))
     if not every:
         return {}
     early = STEPS <= 0.1

@@ -22,15 +22,26 @@ FOLDS = 5
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """`fold` (R, B): the fold of every patient in every repeat; `folds`: their number; `labelled` (B,)."""
+    """`fold` (R, B): the fold of every bag in every repeat; `folds`: their number; `labelled` (B,); `groups` (B,): the
+    patient of every bag."""
 
     fold: np.ndarray
     folds: int
     labelled: np.ndarray
+    groups: np.ndarray
 
     @property
     def repeats(self) -> int:
         return len(self.fold)
+
+    @property
+    def one_bag_each(self) -> bool:
+        """Whether every bag is another patient."""
+        return len(np.unique(self.groups)) == len(self.groups)
+
+    def patients(self, bags: np.ndarray) -> int:
+        """Number of different patients among some bags (B,) bool."""
+        return len(np.unique(self.groups[bags]))
 
     def without(self, left_out: int) -> list[tuple[int, ...]]:
         """Which folds each model of one repeat leaves out: singles are outer models, pairs and triples inner ones."""
@@ -52,18 +63,21 @@ def plan(strata: np.ndarray, groups: np.ndarray, *, repeats: int, seed: int) -> 
     folds = max(MIN_PATIENTS, min(FOLDS, smallest))
     draws = np.random.default_rng([seed, 1]).spawn(repeats)
     fold = np.stack([_deal(strata, groups, folds, draw) for draw in draws])
-    return Plan(fold, folds, strata >= 0)
+    return Plan(fold, folds, strata >= 0, groups)
 
 
 def _deal(strata: np.ndarray, groups: np.ndarray, folds: int, draw: np.random.Generator) -> np.ndarray:
-    """One random deal: groups in random order within their kind, dealt in turn, each kind where the last ended."""
+    """One random deal: groups with a bag of the rarest class first, each to the fold that has fewest of this class."""
     _, group = np.unique(groups, return_inverse=True)
-    n = group.max() + 1
-    # A group's kind is the mixture of its bags' strata, so that patients with one bag of each class are balanced too.
-    kinds = np.zeros((n, strata.max() + 2), int)
-    np.add.at(kinds, (group, strata + 1), 1)
-    _, kind = np.unique(kinds, axis=0, return_inverse=True)
-    order = np.lexsort((draw.random(n), kind.ravel()))
-    turn = np.empty(n, int)
-    turn[order] = np.arange(n) % folds
-    return draw.permutation(folds)[turn][group]
+    has = np.zeros(
+        (group.max() + 1, strata.max() + 2), bool
+    )  # which strata a group has bags of; the first is "no label"
+    has[group, strata + 1] = True
+    rarity = has.sum(0) + len(has) * (np.arange(has.shape[1]) == 0)  # patients without a label come last
+    rarest = np.where(has, rarity, np.inf).argmin(1)
+    dealt, held = np.empty(len(has), int), np.zeros((folds, has.shape[1]))
+    for g in np.lexsort((draw.random(len(has)), rarity[rarest])):
+        fold = np.lexsort((draw.random(folds), held.sum(1), held[:, rarest[g]]))[0]
+        dealt[g] = fold
+        held[fold] += has[g]
+    return dealt[group]

@@ -33,7 +33,7 @@ class Mixture:
     b: np.ndarray
 
     def weights(self, spread: dict[str, np.ndarray]) -> dict[str, float]:
-        """Share of each member in the score: mean slope times the sd of its scores (R, B), summing to 1."""
+        """Share of each member in the score: mean slope times the sd of its own scores (R, B), summing to 1."""
         size = {
             m: float(np.nanmean(self.b[i] * np.nanstd(spread[m], 1, keepdims=True)))
             for i, m in enumerate(self.members)

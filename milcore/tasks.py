@@ -114,13 +114,17 @@ class Binary:
         return np.where(self.labelled, np.array(self.classes)[np.nan_to_num(self.y).astype(int)], "")
 
 
-def binary(labels: pd.Series, *, target: str, positive: str | None = None) -> Binary:
-    """Reads a column of two labels; missing and blank ones count as no label.
+def binary(
+    labels: pd.Series, *, target: str, positive: str | None = None, groups: np.ndarray | None = None
+) -> Binary:
+    """Reads a column of two labels; missing, blank and infinite ones count as no label.
 
-    MilError unless there are exactly two labels, each with at least 3 patients, and `positive` is one of them.
+    MilError unless there are exactly two labels, each with at least 3 patients (`groups` (B,) where bags are not
+    patients), and `positive` is one of them.
     """
     text = as_text(labels)
-    counts = pd.Series(text[text != ""], dtype="str").value_counts()
+    rows = pd.DataFrame({"label": text, "group": np.arange(len(text)) if groups is None else groups})
+    counts = rows[text != ""].drop_duplicates()["label"].value_counts()
     classes = sorted(counts.index)
     if len(classes) != 2:
         raise _not_two(target, counts)
@@ -142,7 +146,8 @@ def binary(labels: pd.Series, *, target: str, positive: str | None = None) -> Bi
 def as_text(labels: pd.Series) -> np.ndarray:
     """Labels as stripped text, "" where missing; whole numbers without a decimal point."""
     if pd.api.types.is_numeric_dtype(labels) and not pd.api.types.is_bool_dtype(labels):
-        numbers = labels.to_numpy(float, na_value=np.nan)
+        numbers = labels.to_numpy(float, na_value=np.nan, copy=True)
+        numbers[~np.isfinite(numbers)] = np.nan
         known = numbers[~np.isnan(numbers)]
         if (known == np.round(known)).all():
             return np.array(["" if np.isnan(v) else str(int(v)) for v in numbers])

@@ -50,14 +50,14 @@ def scores(
 
     `auroc` is the mean over repeats, with a 95 % interval for what this procedure reaches on cohorts of this size:
     Newcombe's method 5 (Stat Med 2006), which holds up in small samples and at 1, with its variance times `widening`.
-    The others are those of the mean score, with a bootstrap interval over patients. `spread` is the range over repeats:
-    how much retraining alone moves the value, not an interval.
+    The others are those of the mean score; their bootstrap over patients takes the scores as given, so their intervals
+    are narrower. `spread` is the range over repeats: how much retraining alone moves the value, not an interval.
     """
     known = task.labelled
     y, each, cut = task.y[known], score[:, known], threshold[known]
     ranked, mean = auroc(each, y[None], plan.fold[:, known]), each.mean(0)
-    interval = _auroc_interval(float(ranked.mean()), int(y.sum()), int((1 - y).sum()), widening)
-    draws = np.random.default_rng([seed, 2]).multinomial(len(y), np.full(len(y), 1 / len(y)), RESAMPLES)
+    interval = _auroc_interval(float(ranked.mean()), *_patients(plan, task), widening)
+    draws = _resampled(plan.groups[known], seed)
     draws = draws[((draws @ y) > 0) & ((draws @ (1 - y)) > 0)]
     plain = np.ones((1, len(y)))
     out = {"auroc": _with_spread(float(ranked.mean()), interval, ranked)}
@@ -69,13 +69,24 @@ def scores(
     return out
 
 
-def widening(chance: dict[str, Any] | None, task: Binary) -> float:
+def widening(chance: dict[str, Any] | None, plan: Plan, task: Binary) -> float:
     """How much more an out-of-fold AUROC varies between cohorts than one of a fixed model would: the variance of the
     null chain against that of the formula at .5, at least 1; WIDENED without a null."""
     if chance is None or len(chance["auroc"]) < LEAST_DRAWS:
         return WIDENED
-    negatives, positives = np.bincount(task.strata[task.labelled], minlength=2)
-    return max(1.0, float(np.var(chance["auroc"])) / _variance(0.5, int(positives), int(negatives)))
+    return max(1.0, float(np.var(chance["auroc"])) / _variance(0.5, *_patients(plan, task)))
+
+
+def _patients(plan: Plan, task: Binary) -> tuple[int, int]:
+    """Positive and negative patients; regions of one patient are not independent and count once."""
+    return plan.patients(task.y == 1), plan.patients(task.y == 0)
+
+
+def _resampled(groups: np.ndarray, seed: int) -> np.ndarray:
+    """(draws, n) how often each bag is drawn when its patients are drawn with replacement."""
+    _, group = np.unique(groups, return_inverse=True)
+    n = group.max() + 1
+    return np.random.default_rng([seed, 2]).multinomial(n, np.full(n, 1 / n), RESAMPLES)[:, group]
 
 
 def roc(score: np.ndarray, plan: Plan, task: Binary) -> dict[str, list[float]]:
@@ -104,7 +115,7 @@ def null(
     seed: int,
     share: Callable[[float], None],
 ) -> dict[str, Any]:
-    """Could this be chance? -> {p, permutations, chain, observed, auroc}: a reduced chain on true and permuted labels.
+    """Could this be chance? {p, permutations, as_good, chain, observed, auroc} of a chain on true and permuted labels.
 
     The chain is one repeat of least-squares regression in the patients' kernels, scale and ridge chosen on inner
     folds: linear in the labels, so all permutations are one product. Labels are permuted within folds, which keeps
@@ -121,6 +132,7 @@ def null(
     return {
         "p": (1 + as_good) / (1 + permutations),
         "permutations": permutations,
+        "as_good": as_good,
         "chain": "neighbourhood by least squares, one repeat",
         "observed": float(reached[0]),
         "auroc": [round(float(value), 4) for value in reached[1:]],
@@ -128,29 +140,34 @@ def null(
 
 
 def verdict(
-    measured: dict[str, Any], chance: dict[str, Any] | None, task: Binary, *, smaller: int
+    measured: dict[str, Any], chance: dict[str, Any] | None, plan: Plan, task: Binary
 ) -> dict[str, str]:
-    """{kind: signal | none | unclear, words}: what may be said of this cohort, in plain words; `smaller` is the number
-    of patients (not of their regions) in the smaller class."""
-    value = measured["auroc"]
+    """{kind: signal | none | unclear, words}: what may be said of this cohort, in plain words. A signal needs both an
+    interval above .5 and a null that was passed; and at least 10 patients a class."""
+    value, smaller = measured["auroc"], min(_patients(plan, task))
     figures = f"AUROC {value['value']:.2f} ({value['low']:.2f} to {value['high']:.2f})"
     if chance:
-        figures += f", p = {_p(chance['p'])} against permuted labels"
+        figures += f"; neighbourhoods alone against permuted labels: p = {_p(chance['p'])}"
     between = f"{task.classes[0]} from {task.classes[1]}"
-    beats_half = value["low"] > 0.5
-    beats_chance = chance is None or chance["p"] < 0.05
     if smaller < FEW:
         words = f"Exploratory: {smaller} patients in the smaller class cannot carry a claim ({figures})."
         return {"kind": "unclear", "words": words}
-    if beats_half and beats_chance:
-        return {"kind": "signal", "words": f"The model tells {between} better than chance: {figures}."}
-    if beats_half or (chance is not None and beats_chance):
+    above = value["low"] > 0.5
+    if chance is None:
+        if not above:
+            return {
+                "kind": "none",
+                "words": f"No signal found: {between} is not told better than chance ({figures}).",
+            }
+        words = f"The model seems to tell {between}, but was not tested against permuted labels ({figures})."
+        return {"kind": "unclear", "words": words}
+    if above and chance["p"] < 0.05:
+        return {"kind": "signal", "words": f"The model tells {between} better than chance ({figures})."}
+    if above or chance["p"] < 0.05:
         words = f"Unclear whether the cells tell {between}: the two tests disagree ({figures})."
         return {"kind": "unclear", "words": words}
-    return {
-        "kind": "none",
-        "words": f"No signal found: the model does not tell {between} better than chance ({figures}).",
-    }
+    words = f"No signal found: the model does not tell {between} better than chance ({figures})."
+    return {"kind": "none", "words": words}
 
 
 def _p(value: float) -> str:

@@ -77,8 +77,8 @@ def table(rows: list[dict]) -> str:
     lines = [
         "# Accuracy, out of fold",
         "",
-        "Default settings, seed 0. AUROC over pairs of patients of one fold, mean over repeats, with a 95 % interval for",
-        "what the procedure reaches on cohorts of this size. `make accuracy` makes this page anew.",
+        "Default settings, seed 0. AUROC over pairs of patients of one fold, mean over repeats, with a 95 % interval",
+        "for what the procedure reaches on cohorts of this size. `make accuracy` makes this page anew.",
         "",
         "| cohort | patients | AUROC | p | verdict | members: AUROC (weight) | best plain baseline | CPU s |",
         "|---|---|---|---|---|---|---|---|",

@@ -60,7 +60,7 @@ def test_the_samples_response_is_predicted_and_its_planted_cells_are_found() -> 
 
 
 def test_the_samples_coin_is_not() -> None:
-    made = sample(target="coin", pooling="neighbourhood")
+    made = sample(target="coin")
     auroc = made.facts["scores"]["auroc"]
     assert auroc["low"] < 0.5 < auroc["high"]
     assert made.facts["verdict"]["kind"] == "none"

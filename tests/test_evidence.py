@@ -103,3 +103,10 @@ def test_the_mixtures_leave_one_out_is_the_members_losses_weighted() -> None:
         ]
         assert shown.leave_one_out[i] == pytest.approx(sum(losses) / 3, abs=1e-6)
     assert np.isnan(shown.leave_one_out[0])
+
+
+def test_one_repeat_says_nothing_of_stability() -> None:
+    members, mixture, offsets = case(3)
+    once = {name: Member(m.weight[:1], m.evidence[:1], m.inner) for name, m in members.items()}
+    shown = explain(once, Mixture(mixture.members, mixture.a[:1], mixture.b[:, :1]), offsets)
+    assert np.isnan(shown.evidence_sd).all()

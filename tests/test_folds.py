@@ -49,3 +49,13 @@ def test_repeats_differ_and_a_seed_repeats_itself() -> None:
 def test_small_classes_have_fewer_folds(smallest: int, folds: int) -> None:
     strata = np.array([0] * 20 + [1] * smallest)
     assert plan(strata, np.arange(len(strata)), repeats=1, seed=0).folds == folds
+
+
+def test_a_class_that_few_patients_have_is_spread_over_the_folds() -> None:
+    """Six of thirty patients have one positive region among others: no fold may hold them all."""
+    groups = np.repeat(np.arange(30), 4)
+    strata = np.zeros(120, int)
+    strata[np.arange(6) * 4 * 5] = 1
+    for fold in plan(strata, groups, repeats=5, seed=0).fold:
+        assert np.bincount(fold[strata == 1], minlength=5).max() <= 2
+        assert np.ptp(np.bincount(fold, minlength=5)) <= 8

@@ -70,3 +70,14 @@ def test_the_fold_that_is_scored_has_no_say() -> None:
     np.testing.assert_array_equal(first.a[0, there], again.a[0, there])
     np.testing.assert_array_equal(first.b[:, 0, there], again.b[:, 0, there])
     assert (first.a[0, ~there] != again.a[0, ~there]).any()
+
+
+def test_a_members_weight_does_not_depend_on_its_scale() -> None:
+    mixed, members, dealt, task = mixture(1.5, 0.7)
+    spread = {name: member.inner[:, 0] for name, member in members.items()}
+    spread = {name: np.nan_to_num(values) for name, values in spread.items()}
+    first = mixed.weights(spread)
+    members["m0"].inner[:] *= 10
+    again = stack(members, dealt, task).weights({"m0": spread["m0"] * 10, "m1": spread["m1"]})
+    assert sum(first.values()) == pytest.approx(1)
+    assert again["m0"] == pytest.approx(first["m0"], abs=1e-3)

@@ -57,3 +57,14 @@ def test_labels_no_model_can_use(labels: list, positive: str | None, says: str) 
         binary(pd.Series(labels), target="outcome", positive=positive)
     assert caught.value.where
     assert caught.value.fix
+
+
+def test_three_regions_of_one_patient_are_one_patient() -> None:
+    labels = pd.Series(["yes"] * 3 + ["no"] * 9)
+    with pytest.raises(MilError, match="Class 'yes' of 't' has 1 patient"):
+        binary(labels, target="t", groups=np.repeat([0, 1, 2, 3], 3))
+
+
+def test_infinite_labels_are_no_labels() -> None:
+    task = binary(pd.Series([1, 0, 1, 0, 1, 0, np.inf]), target="t")
+    assert task.words().tolist() == ["1", "0", "1", "0", "1", "0", ""]

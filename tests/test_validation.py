@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.stats import kstest
@@ -84,7 +86,7 @@ def test_intervals_of_the_procedure_cover_what_it_reaches_on_average() -> None:
             chance = validation.null(
                 kernel, dealt, task, permutations=100, seed=seed, share=lambda share: None
             )
-            wide = validation.widening(chance, task)
+            wide = validation.widening(chance, dealt, task)
             out = validation.scores(score, dealt, task, threshold=np.zeros(30), widening=wide, seed=0)[
                 "auroc"
             ]
@@ -142,10 +144,35 @@ def test_the_verdict_claims_no_more_than_the_figures(
     value: float, low: float, p: float, patients: int, kind: str
 ) -> None:
     task = Binary(("a", "b"), (np.arange(patients) % 2).astype(float))
-    said = validation.verdict(
-        {"auroc": {"value": value, "low": low, "high": 0.97}}, {"p": p}, task, smaller=patients // 2
-    )
+    dealt = plan(task.strata, np.arange(patients), repeats=1, seed=0)
+    said = validation.verdict({"auroc": {"value": value, "low": low, "high": 0.97}}, {"p": p}, dealt, task)
     assert said["kind"] == kind
     assert f"{value:.2f}" in said["words"]
     if patients < 2 * validation.FEW:
         assert said["words"].startswith("Exploratory")
+
+
+def test_without_a_null_nothing_is_claimed() -> None:
+    task = Binary(("a", "b"), (np.arange(60) % 2).astype(float))
+    dealt = plan(task.strata, np.arange(60), repeats=1, seed=0)
+    said = validation.verdict({"auroc": {"value": 0.9, "low": 0.8, "high": 0.97}}, None, dealt, task)
+    assert said["kind"] == "unclear"
+
+
+def test_regions_of_one_patient_are_not_more_evidence() -> None:
+    """Twelve copies of every patient leave the interval as wide as it was."""
+    score, dealt, task = drawn(5, 1.0)
+    once = validation.scores(score, dealt, task, threshold=np.zeros(60), widening=1.0, seed=0)
+    many = Binary(task.classes, np.repeat(task.y, 12))
+    copied = replace(
+        dealt,
+        fold=np.repeat(dealt.fold, 12, 1),
+        labelled=np.repeat(dealt.labelled, 12),
+        groups=np.repeat(dealt.groups, 12),
+    )
+    again = validation.scores(
+        np.repeat(score, 12, 1), copied, many, threshold=np.zeros(720), widening=1.0, seed=0
+    )
+    for name in ("auroc", "brier", "balanced_accuracy"):
+        assert again[name]["low"] == pytest.approx(once[name]["low"], abs=0.02)
+        assert again[name]["high"] == pytest.approx(once[name]["high"], abs=0.02)
