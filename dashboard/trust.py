@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 NUMBER = "number of cells"  # the baseline that asks whether sampling alone tells the label
 CONFOUNDING = ("batch_predicts_label", "cells_predict_label", "suspected_leak")  # kinds of warnings
+WEAK = 0.05  # from 0.5: a smaller AUROC of a kind of cells sets nothing apart
 TENTH = 0.1  # share of the cells whose removal is put into words
 NOT_PROOF = "Faithful to the model, not proof of biology."
 HOW = (
@@ -23,6 +24,12 @@ HOW = (
 )
 UNTESTED = (
     "No patient column was tested as a batch: none has a name like one (batch, site, scanner) and few levels."
+)
+
+KINDS = (
+    "AUROC: how often a cell of this kind is more important than any other cell; 0.5 is chance, below it the kind "
+    "argues against the positive class. Average precision: by chance the share of the cells. No interval: cells of one "
+    "patient are not independent. The column was never a feature."
 )
 
 
@@ -100,3 +107,41 @@ def confounded(facts: Mapping[str, Any]) -> str:
         f"No sign of another explanation of the score: {theme.short(name, 40)} alone reaches AUROC "
         f"{theme.interval(best)}{of}."
     )
+
+
+def known(analysis: Analysis) -> str:
+    """One sentence: which kind of the --known column importance sets apart most; empty where there is none."""
+    found = analysis.facts.get("known")
+    if not found:
+        return ""
+    name, best = max(found.items(), key=lambda item: abs(item[1]["auroc"] - 0.5))
+    column = next((c["name"] for c in analysis.cohort.source.get("columns", []) if c["role"] == "known"), "")
+    away = best["auroc"] - 0.5
+    positive = theme.short(analysis.facts["positive"], 30)
+    argues = f"these cells argue {'for' if away > 0 else 'against'} {positive}"
+    kinds = f"Of {len(found)} kinds" if len(found) > 1 else "For the one kind"
+    return (
+        f"{kinds} of cells in “{theme.short(column, 40)}”, importance sets “{theme.short(name, 40)}” apart most: "
+        f"AUROC {best['auroc']:.2f}, {argues if abs(away) > WEAK else 'close to chance'}."
+    )
+
+
+def unseen(analysis: Analysis) -> list[str]:
+    """How patients were scored: that no model saw whom it scores, what chose the rest, and what all cells shared."""
+    facts = analysis.facts
+    folds, repeats, members = facts["folds"], facts["repeats"], list(facts["pooling"]["members"])
+    unit, patients = analysis.cohort.bag, facts["cohort"]["patients"]
+    together = "; regions of one patient always share a fold" if unit == "region" else ""
+    dealt = f"{repeats} times" if repeats > 1 else "once"
+    pairs = folds * (folds - 1) // 2
+    named = "What calibrates the model" if len(members) == 1 else f"What weighs {' and '.join(members)}"
+    networks = [name for name in members if name != "neighbourhood"]
+    inside = " The networks’ scaling is learnt on training patients only." if networks else ""
+    return [
+        f"No {unit} was scored by a model that saw it: {patients:,} patients were dealt {dealt} into {folds} folds, "
+        f"and the model that scores one fold learns from the other {folds - 1}{together}.",
+        f"{named} was chosen without the fold it scores: by {pairs} pair models a repeat, each of which leaves out two "
+        "folds, learns from the rest and scores one for the other. The threshold comes from the training patients.",
+        "Steps over all cells (transform, scaling for the neighbour graph, the graph, UMAP) never saw labels; they do "
+        f"share marker distributions between patients.{inside}",
+    ]

@@ -85,3 +85,37 @@ def test_a_warning_takes_the_sentence_and_each_is_shown_once() -> None:
     mine, others = (trust.doubts(found, confounding=yes) for yes in (True, False))
     assert mine == ["W suspected_leak", "W batch_predicts_label"]
     assert others == ["W missing_values", "W small_cohort"]
+
+
+@pytest.mark.parametrize(
+    ("value", "rest"), [(0.03, "argue against ill."), (0.9, "argue for ill."), (0.52, "close to chance.")]
+)
+def test_the_known_kind_that_is_set_apart_most(value: float, rest: str) -> None:
+    one = analysis(positive="ill", known={"B": {"auroc": 0.51}, "NK": {"auroc": value}})
+    one.cohort.source = {"columns": [{"name": "m", "role": "feature"}, {"name": "truth", "role": "known"}]}
+    words = trust.known(one)
+    assert words.startswith("Of 2 kinds of cells in “truth”, importance sets “NK” apart most: AUROC 0.")
+    assert words.endswith(rest)
+
+
+def test_nothing_is_said_of_known_cells_without_any() -> None:
+    assert trust.known(analysis()) == ""
+
+
+def test_how_patients_were_scored() -> None:
+    size = {"patients": 48}
+    outer, inner, shared = trust.unseen(analysis(folds=5, repeats=2, cohort=size))
+    assert "48 patients were dealt 2 times into 5 folds" in outer
+    assert "learns from the other 4." in outer
+    assert inner.startswith("What weighs neighbourhood and attention was chosen")
+    assert "by 10 pair models a repeat" in inner
+    assert "never saw labels; they do share marker distributions" in shared
+    alone = analysis(folds=3, repeats=1, cohort=size, pooling={"members": {"neighbourhood": {}}})
+    alone.cohort.bag = "region"
+    outer, inner, shared = trust.unseen(alone)
+    assert outer.startswith(
+        "No region was scored by a model that saw it: 48 patients were dealt once into 3 folds"
+    )
+    assert outer.endswith("regions of one patient always share a fold.")
+    assert "by 3 pair models" in inner
+    assert "networks" not in shared

@@ -7,6 +7,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -291,6 +292,29 @@ def test_confounders_are_named_once(loaded: Path) -> None:
     facts = json.loads(next((loaded / "analyses").glob("*/analysis.json")).read_text(encoding="utf-8"))
     for warning in facts["warnings"]:
         assert words(at).count(theme.escape(warning["words"])) == 1
+
+
+def test_predictions_say_how_patients_were_scored(loaded: Path) -> None:
+    at = page("predictions", cohort=cohort_key(loaded))
+    folded = next(e for e in at.expander if e.label == "Leakage proof")
+    assert "24 patients were dealt 2 times into 5 folds" in folded.get("html")[0].body
+
+
+def test_known_cells_are_shown_only_where_there_are_any(
+    loaded: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from milcore.analysis import Analysis
+
+    opened = Analysis.open(next((loaded / "analyses").iterdir()))
+    value = {"cells": 96, "auroc": 0.9, "average_precision": 0.5}
+    knowing = replace(opened, facts=opened.facts | {"known": {HOSTILE: value}})
+    for shown, there in ((opened, False), (knowing, True)):
+        monkeypatch.setattr(state, "analysis", lambda shown=shown: shown)
+        at = page("predictions", cohort=cohort_key(loaded))
+        folded = [e for e in at.expander if e.label == "Known cells"]
+        assert bool(folded) is there
+    assert "&lt;img" in folded[0].get("html")[0].body
+    assert folded[0].dataframe[0].value["Cells"].tolist() == ["96 (10 %)"]
 
 
 def test_every_colour(loaded: Path) -> None:

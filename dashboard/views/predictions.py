@@ -39,8 +39,10 @@ def render(analysis: Analysis) -> None:
     _chance(analysis)
     _faithful(analysis)
     _confounders(analysis)
+    _known(analysis)
     _members(facts)
     _missed(analysis)
+    _unseen(analysis)
     _warnings(facts)
 
 
@@ -129,6 +131,26 @@ def _confounders(analysis: Analysis) -> None:
             widgets.chart(figures.confounders(analysis), "confounders")
 
 
+def _known(analysis: Analysis) -> None:
+    found = analysis.facts.get("known")
+    if not found:
+        return
+    every = analysis.facts["cohort"]["cells"]
+    with st.expander("Known cells"):
+        widgets.say(trust.known(analysis))
+        rows = [
+            {
+                "Kind": theme.short(value, 60),
+                "Cells": f"{one['cells']:,} ({theme.percent(one['cells'] / every)})",
+                "AUROC": f"{one['auroc']:.2f}",
+                "Average precision": theme.two(one["average_precision"]),
+            }
+            for value, one in found.items()
+        ]
+        st.dataframe(pd.DataFrame(rows), hide_index=True, width="content", alt="Known cells and importance")
+        widgets.quiet(trust.KINDS)
+
+
 def _members(facts: dict[str, Any]) -> None:
     members = facts["pooling"]["members"]
     with st.expander("Which models were combined"):
@@ -144,6 +166,12 @@ def _members(facts: dict[str, Any]) -> None:
             for name, member in members.items()
         ]
         st.dataframe(pd.DataFrame(rows), hide_index=True, width="content", alt="Models and their weights")
+
+
+def _unseen(analysis: Analysis) -> None:
+    with st.expander("Leakage proof"):
+        for words in trust.unseen(analysis):
+            widgets.say(words)
 
 
 def _missed(analysis: Analysis) -> None:
