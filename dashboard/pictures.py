@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from dashboard import theme
+from dashboard import theme, trust
 from dashboard.colouring import Colouring, colouring, drawn, region_rows, unit
 from dashboard.theme import percent, short
 
 if TYPE_CHECKING:
     from milcore.analysis import Analysis
 
-__all__ = ["dumbbells", "intervals", "null", "ranking", "roc", "strip", "tissue", "umap"]
+__all__ = ["dumbbells", "faithfulness", "intervals", "null", "ranking", "roc", "strip", "tissue", "umap"]
 
 INK, QUIET, RULE = "#1c2128", "#5c6570", "#d7dbe0"
 SIDE = 300  # width of a map on the page
@@ -104,6 +104,35 @@ def null(analysis: Analysis) -> str:
     parts += [_text(10 + 230 * v, high + 24, f"{v:g}", anchor="middle") for v in (0, 0.5, 1)]
     parts.append(_text(10 + 115, high + 38, "AUROC with shuffled labels", anchor="middle"))
     return _svg(wide, high + 44, parts, f"{found['permutations']} permutations of the labels")
+
+
+def faithfulness(analysis: Analysis) -> str:
+    """Score lost as cells are taken away by importance and by attention, over the band of random orders (95 %)."""
+    found = analysis.facts["faithfulness"]
+    hues = {"importance": theme.AGAINST, "attention": theme.ramp("attention")[2][1]}
+    if not trust.attends(analysis.facts):
+        del hues["attention"]
+    low, high = found["random"]["low"], found["random"]["high"]
+    curves = {name: found[name]["curve"] for name in hues}
+    bottom, top = min(map(min, [low, *curves.values()])), max(map(max, [high, *curves.values()]))
+    span, wide, tall = (top - bottom) or 1.0, 300, 170
+
+    def path(values: Sequence[float]) -> list[str]:
+        steps = zip(found["steps"], values, strict=True)
+        return [f"{40 + wide * x:.1f},{8 + tall * (top - y) / span:.1f}" for x, y in steps]
+
+    parts = [f'<polygon points="{" ".join([*path(low), *reversed(path(high))])}" fill="{theme.NEUTRAL}"/>']
+    for level in (0.0, top):
+        y = 8 + tall * (top - level) / span
+        parts += [_line(40, y, 40 + wide, y, RULE, 1), _text(34, y + 4, f"{level:.1f}", anchor="end")]
+    for name, hue in hues.items():
+        parts.append(
+            f'<polyline points="{" ".join(path(curves[name]))}" fill="none" stroke="{hue}" stroke-width="2"/>'
+        )
+    parts += [_text(40 + wide * x, tall + 26, f"{100 * x:.0f} %", anchor="middle") for x in (0, 0.5, 1)]
+    parts.append(_text(40 + wide / 2, tall + 42, "Share of cells taken away", anchor="middle"))
+    swatches = {f"by {name}": hue for name, hue in hues.items()} | {"random order (95 %)": theme.NEUTRAL}
+    return _svg(wide + 60, tall + 46, parts, "Score lost as cells are taken away") + _swatches(swatches)
 
 
 def intervals(rows: Sequence[tuple[str, dict[str, Any]]]) -> str:
@@ -317,6 +346,15 @@ def _level(threshold: float, wide: float, high: float) -> str:
     return _line(46, y, wide - 10, y, QUIET, 1.2, dash=True) + _text(
         50, y - 4, f"threshold {percent(threshold)}"
     )
+
+
+def _swatches(hues: dict[str, str]) -> str:
+    """A legend of lines: words -> hue."""
+    parts = []
+    for words, hue in hues.items():
+        line = _line(0, 7, 14, 7, hue, 4)
+        parts.append(f'<span><svg width="14" height="14" aria-hidden="true">{line}</svg> {_t(words)}</span>')
+    return f'<p class="key">{" ".join(parts)}</p>'
 
 
 def _legend(labels: pd.Series, classes: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dashboard import drivers, pictures, theme
+from dashboard import drivers, pictures, theme, trust
 from dashboard.casepage import BANNER, judged, patient_page, safe, scale, span
 from dashboard.theme import interval, percent, short
 from milcore.errors import MilError
@@ -73,8 +73,9 @@ def _cohort_page(analysis: Analysis, chosen: Sequence[str]) -> str:
         _identity(analysis),
         f'<p class="finding">{safe(facts["verdict"]["words"])}</p>',
         _ranking(analysis),
-        _trust(analysis),
         _cells(analysis),
+        _explanation(analysis),
+        _trust(analysis),
         _warnings(facts),
         _method(analysis),
         _limits(analysis),
@@ -145,7 +146,8 @@ def _trust(analysis: Analysis) -> str:
     )
     curve = f"<figure>{pictures.roc(analysis)}<figcaption>ROC curve, mean over folds and repeats.</figcaption></figure>"
     parts = f'{table}<div class="row">{curve}{_chance(analysis)}</div>'
-    return f"<h2>Can the model be believed?</h2>{lead}<div{grey}>{parts}</div>{words}{_needed(analysis)}"
+    beside = _needed(analysis) + _confounders(facts)
+    return f"<h2>Can the model be believed?</h2>{lead}<div{grey}>{parts}</div>{words}{beside}"
 
 
 def _chance(analysis: Analysis) -> str:
@@ -177,6 +179,11 @@ def _needed(analysis: Analysis) -> str:
     return f"<h3>Is looking at single cells needed?</h3>{words}<figure>{pictures.intervals(scored)}</figure>"
 
 
+def _confounders(facts: dict[str, Any]) -> str:
+    words = f"<p>{safe(trust.confounded(facts))}</p>{_listed(facts, confounding=True)}"
+    return f"<h3>Could it be something else?</h3>{words}"
+
+
 def _cells(analysis: Analysis) -> str:
     facts = analysis.facts
     table = drivers.by_class(analysis).head(8)
@@ -205,9 +212,27 @@ def _cells(analysis: Analysis) -> str:
     return f"<h2>Which cells drive the predictions?</h2>{listed}{figure}"
 
 
+def _explanation(analysis: Analysis) -> str:
+    """Whether the explanation is true to the model, and finds the cells that are known."""
+    words = f"<p>{safe(trust.faithful(analysis))}</p>"
+    if "faithfulness" in analysis.facts:
+        caption = f"Score lost (log-odds) as cells are taken away. {trust.HOW}"
+        words += (
+            f"<p><b>{trust.NOT_PROOF}</b></p><figure>{pictures.faithfulness(analysis)}"
+            f"<figcaption>{caption}</figcaption></figure>"
+        )
+    known = trust.known(analysis)
+    return f"<h2>Can the explanation be believed?</h2>{words}{f'<p>{safe(known)}</p>' if known else ''}"
+
+
 def _warnings(facts: dict[str, Any]) -> str:
-    items = "".join(f"<li>{safe(warning['words'])}</li>" for warning in facts.get("warnings", []))
-    return f"<h2>What to know about this cohort</h2><ul>{items}</ul>" if items else ""
+    items = _listed(facts, confounding=False)
+    return f"<h2>What to know about this cohort</h2>{items}" if items else ""
+
+
+def _listed(facts: dict[str, Any], *, confounding: bool) -> str:
+    items = "".join(f"<li>{safe(words)}</li>" for words in trust.doubts(facts, confounding=confounding))
+    return f"<ul>{items}</ul>" if items else ""
 
 
 def _method(analysis: Analysis) -> str:

@@ -114,6 +114,49 @@ def test_every_wrong_patient_is_marked(analysis: Analysis) -> None:
     assert page.count("on the other side") + page.count(">not decided<") >= 10
 
 
+def test_explanation_before_model_each_warning_once(analysis: Analysis) -> None:
+    warnings = [
+        {"kind": kind, "words": f"Warned of {kind} <i>"} for kind in ("suspected_leak", "missing_values")
+    ]
+    known = {"B <i>": {"cells": 9, "auroc": 0.9, "average_precision": 0.5}}
+    cohort = replace(
+        analysis.cohort, source=analysis.cohort.source | {"columns": [{"name": "k", "role": "known"}]}
+    )
+    facts = analysis.facts | {"warnings": warnings, "known": known}
+    page = report.html(replace(analysis, facts=facts, cohort=cohort), patients=["P01"])
+    order = [
+        "Every patient",
+        "Which cells drive",
+        "Can the explanation be believed?",
+        "Taking away the most important tenth",
+        "Faithful to the model, not proof of biology.",
+        "Score lost as cells are taken away",
+        "sets “B &lt;i&gt;” apart most",
+        "Can the model be believed?",
+        "Something other than biology could explain the score: 1 warning.",
+        "Warned of suspected_leak &lt;i&gt;",
+        "What to know about this cohort",
+        "Warned of missing_values",
+        "Limits",
+    ]
+    places = [page.index(words) for words in order]
+    assert places == sorted(places)
+    assert page.count("Warned of suspected_leak") == page.count("Warned of missing_values") == 1
+
+
+def test_faithfulness_is_drawn_on_its_scale(analysis: Analysis) -> None:
+    steps = [0.0, 0.5, 0.95]
+    curve, flat = {"curve": [0, 1, 2]}, {"curve": [0, 0, 0]}
+    chance = {"low": [0, -1, -1], "high": [0, 1, 1]}
+    found = {"steps": steps, "importance": curve, "attention": flat, "random": chance}
+    svg = pictures.faithfulness(replace(analysis, facts=analysis.facts | {"faithfulness": found}))
+    lines = re.findall(r'<polyline points="([^"]+)"', svg)
+    heights = [[float(point.split(",")[1]) for point in line.split()] for line in lines]
+    assert heights[1] == [heights[0][0]] * 3, "attention stays at zero"
+    assert heights[0][0] - heights[0][1] == pytest.approx(heights[0][1] - heights[0][2], abs=0.11)
+    assert "by attention" in svg
+
+
 def test_an_unknown_patient_is_refused(analysis: Analysis) -> None:
     with pytest.raises(MilError, match="nobody"):
         report.html(analysis, patients=["nobody"])
@@ -137,8 +180,9 @@ def test_maps_show_the_cells_in_their_colours(analysis: Analysis) -> None:
 
 def test_without_coordinates_types_or_null(analysis: Analysis) -> None:
     cells = analysis.cohort.cells.drop(columns="cell_type").assign(x=np.float32("nan"), y=np.float32("nan"))
-    facts = {name: fact for name, fact in analysis.facts.items() if name != "null"}
+    facts = {name: fact for name, fact in analysis.facts.items() if name not in ("null", "faithfulness")}
     bare = replace(analysis, cohort=replace(analysis.cohort, cells=cells), facts=facts)
     page = report.html(bare, patients=["P01"])
     assert "strongest 1 %" in page
     assert "Tissue of" not in page
+    assert "Not assessed: needs at least two repeats." in page
