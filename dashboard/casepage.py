@@ -15,7 +15,7 @@ from dashboard.theme import percent, short
 if TYPE_CHECKING:
     from milcore.analysis import Analysis
 
-__all__ = ["BANNER", "judged", "patient_page", "safe", "scale", "span"]
+__all__ = ["BANNER", "patient_page", "safe", "scale", "span"]
 
 MAPS = 4  # tissue maps of one patient
 BANNER = "Research use only. Not for diagnosis or treatment decisions."
@@ -23,7 +23,7 @@ BANNER = "Research use only. Not for diagnosis or treatment decisions."
 
 def patient_page(analysis: Analysis, patient: str, place: int) -> str:
     """The section of one patient, with the anchor `p<place>`."""
-    table = judged(analysis)
+    table = analysis.judged()
     found = table[table["patient"].astype(str) == patient]
     rows = rows_of(analysis.cohort, patient)
     labels = " / ".join(dict.fromkeys(safe(name) or "no label" for name in found["label"]))
@@ -150,16 +150,6 @@ def _stable(analysis: Analysis, patient: str) -> str:
     held, of = drivers.steady(analysis, patient)
     words = f"{held} of the {of} strongest cells argue for the same side in all {analysis.facts['repeats']} repeats."
     return f"<p><b>Stability:</b> {words}</p>"
-
-
-def judged(analysis: Analysis) -> pd.DataFrame:
-    """The predictions with `wrong` (labelled, on the other side of the threshold) and `open` (range crosses
-    it)."""
-    facts, table = analysis.facts, analysis.predictions
-    above = table["prediction"] > facts["threshold"]
-    known = (table["label"] != "") & table["prediction"].notna()
-    crosses = (table["low"] <= facts["threshold"]) & (table["high"] > facts["threshold"])
-    return table.assign(wrong=known & (above != (table["label"] == facts["positive"])), open=crosses)
 
 
 def scale(analysis: Analysis) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dashboard import drivers, pictures, theme, trust
-from dashboard.casepage import BANNER, judged, patient_page, safe, scale, span
+from dashboard.casepage import BANNER, patient_page, safe, scale, span
 from dashboard.theme import interval, percent, short
 from milcore.errors import MilError
 
@@ -51,7 +51,7 @@ def html(analysis: Analysis, *, patients: Sequence[str] | None = None) -> str:
 
 def telling(analysis: Analysis, *, wrong: int = 6) -> list[str]:
     """The patients to show unasked: the highest score, the lowest, and the `wrong` most mistaken ones."""
-    table = judged(analysis).dropna(subset=["score"]).sort_values("score", kind="stable")
+    table = analysis.judged().dropna(subset=["score"]).sort_values("score", kind="stable")
     mistaken = table[table["wrong"]]
     far = (
         (mistaken["prediction"] - analysis.facts["threshold"])
@@ -107,7 +107,7 @@ def _identity(analysis: Analysis) -> str:
 
 
 def _ranking(analysis: Analysis) -> str:
-    table, facts = judged(analysis), analysis.facts
+    table, facts = analysis.judged(), analysis.facts
     known = table["label"] != ""
     right = int((known & ~table["wrong"]).sum())
     unit = analysis.cohort.bag
@@ -140,8 +140,9 @@ def _trust(analysis: Analysis) -> str:
     )
     grey = ' class="grey"' if few else ""
     words = (
-        "<p class=quiet>Interval: where the expected score of this procedure lies, with this many patients. "
-        "AUROC: how often a patient of one class is ranked above one of the other; 0.5 is chance, 1 is perfect. "
+        "<p class=quiet>AUROC: how often a patient of one class is ranked above one of the other by a model that saw "
+        "neither (pairs of one fold, mean over repeats); 0.5 is chance, 1 is perfect; its interval is where this "
+        "procedure lies on cohorts of this size. The other intervals take the predictions as given. "
         "Brier score: mean squared error of the probabilities; lower is better.</p>"
     )
     curve = f"<figure>{pictures.roc(analysis)}<figcaption>ROC curve, mean over folds and repeats.</figcaption></figure>"
@@ -270,7 +271,7 @@ def _limits(analysis: Analysis) -> str:
 
 
 def _all_patients(analysis: Analysis, chosen: Sequence[str]) -> str:
-    table = judged(analysis).sort_values("score", ascending=False, kind="stable")
+    table = analysis.judged().sort_values("score", ascending=False, kind="stable")
     where = {name: place for place, name in enumerate(chosen)}
     rows = []
     for row in table.to_dict("records"):

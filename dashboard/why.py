@@ -75,7 +75,7 @@ def sentence(analysis: Analysis, row: pd.Series, table: pd.DataFrame) -> str:
     others = analysis.predictions.drop(index=row.name).dropna(subset=["score"])
     below = int((others["score"] < row["score"]).sum())
     positive = theme.short(analysis.facts["positive"], 30)
-    called = row["prediction"] >= analysis.facts["threshold"]
+    called = row["prediction"] > analysis.facts["threshold"]
     side = positive if called else theme.short(analysis.facts["classes"][0], 30)
     words = (
         f"{theme.short(_called(row), 60)} is predicted {side}: {theme.percent(row['prediction'])} for {positive}, "
@@ -103,9 +103,9 @@ def _strongest(row: pd.Series, table: pd.DataFrame) -> str:
 def decision(analysis: Analysis, row: pd.Series) -> str:
     """On which side of the threshold the patient lies, if its range lies there with it."""
     limit = analysis.facts["threshold"]
-    if row["low"] < limit <= row["high"]:
+    if row["low"] <= limit < row["high"]:
         return f"Not decided: the range crosses the threshold of {theme.percent(limit)}."
-    side = "Above" if row["prediction"] >= limit else "Below"
+    side = "Above" if row["prediction"] > limit else "Below"
     return f"{side} the threshold of {theme.percent(limit)}."
 
 

@@ -241,12 +241,11 @@ def table(frame: pd.DataFrame, key: str, *, alt: str) -> list[int]:
 
 def judged(analysis: Analysis) -> pd.DataFrame:
     """The predictions with words: probability, range, error (distance from the label) and wrong (side of threshold)."""
-    frame, facts_of = analysis.predictions, analysis.facts
+    frame, facts_of = analysis.judged(), analysis.facts
     truth = (frame["label"] == facts_of["positive"]).astype(float)
     labelled = frame["label"] != ""
     return frame.assign(
         probability=[theme.percent(p) for p in frame["prediction"]],
         range=[f"{theme.percent(a)} to {theme.percent(b)}" for a, b in frame[["low", "high"]].to_numpy()],
         error=(frame["prediction"] - truth).abs().where(labelled),
-        wrong=labelled & ((frame["prediction"] >= facts_of["threshold"]) != (truth == 1)),
     )

@@ -43,6 +43,17 @@ class Analysis:
     members: dict[str, Member]
     mixture: Mixture
 
+    def judged(self) -> pd.DataFrame:
+        """The predictions with `called` (above the threshold), `wrong` (labelled, and called otherwise) and `open` (the
+        range over retrained models crosses the threshold: not decided)."""
+        table, limit = self.predictions, self.facts["threshold"]
+        called = table["prediction"] > limit
+        known = (table["label"] != "") & table["prediction"].notna()
+        wrong = known & (called != (table["label"] == self.facts["positive"]))
+        return table.assign(
+            called=called, wrong=wrong, open=(table["low"] <= limit) & (table["high"] > limit)
+        )
+
     def without(self, cells: np.ndarray) -> pd.DataFrame:
         """What the score would be without counting some cells (indices or a mask, cohort order): one row for each
         patient that loses any, with score and prediction before and after; NaN where no cell would be left.

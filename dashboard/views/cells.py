@@ -47,7 +47,9 @@ def _finding(analysis: Analysis) -> None:
     importance = analysis.cells["importance"].to_numpy()
     known = importance[np.isfinite(importance)]
     half = _half(np.abs(known))
-    words = f"Half of all evidence lies in {theme.percent(half)} of the {len(known):,} cells."
+    words = (
+        f"Half of all importance, for and against, lies in {theme.percent(half)} of the {len(known):,} cells."
+    )
     widgets.finding(words)
     positive = theme.short(analysis.facts["positive"], 30)
     widgets.quiet(f"Orange cells argue for {positive}, blue ones against it; one scale for the whole cohort.")

@@ -192,10 +192,9 @@ def _means(target: Target, classes: list[str], positive: str | None) -> None:
     words = [f"Two classes of patients: {named}."]
     aside = sum(target.counts.values()) - first - second
     if aside:
-        words.append(
-            f"{widgets.plural(aside, 'patient')} with another label stay out of training and are predicted."
-        )
-    if target.unlabelled:
+        others = aside + target.unlabelled
+        words.append(f"{widgets.plural(others, 'patient')} with another label, or none, are left out.")
+    elif target.unlabelled:
         words.append(
             f"{widgets.plural(target.unlabelled, 'patient')} without a label are predicted, not trained on."
         )
