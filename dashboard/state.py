@@ -38,8 +38,6 @@ class Session:
     colour: str = "importance"
     attention: bool = False
     order: str = "score"
-    without: str = ""
-    cells_of: str = ""
     # the Cohort view
     door: str = ""
     file_cells: list[str] = field(default_factory=list)
@@ -116,7 +114,7 @@ def open_analysis(key: str) -> None:
     """Looks at another analysis of the same cohort."""
     now = session()
     now.analysis, now.waiting = key, ""
-    now.colour, now.without = "importance", ""
+    now.colour = "importance"
 
 
 def write_url() -> None:

@@ -71,7 +71,7 @@ def _ranking(analysis: Analysis) -> None:
 
 def _see(patient: str) -> None:
     now = state.session()
-    state.jump(patient=patient, region="", without="", clicks=now.clicks + 1)
+    state.jump(patient=patient, region="", clicks=now.clicks + 1)
     state.go("patient")
 
 
@@ -86,11 +86,12 @@ def _needed(analysis: Analysis) -> None:
     with st.expander("Is a model of single cells needed?"):
         if plain:
             name, best = max(plain.items(), key=lambda item: item[1]["value"])
-            mine = facts["scores"]["auroc"]["value"]
-            verdict = "does better than" if mine > best["value"] + 0.02 else "does no better than"
+            mine = facts["scores"]["auroc"]
+            apart = mine["low"] > best["high"]
             widgets.say(
-                f"Milscope {verdict} the best plain baseline, {name}: AUROC {mine:.2f} against "
-                f"{theme.interval(best)}, under the same folds."
+                f"Milscope reaches AUROC {theme.interval(mine)}, the best plain baseline, {name}, "
+                f"{theme.interval(best)} under the same folds: "
+                + ("clearly better." if apart else "with this many patients no clear difference.")
             )
         widgets.chart(figures.baselines(analysis), "baselines")
 
@@ -101,10 +102,9 @@ def _chance(analysis: Analysis) -> None:
         if null is None:
             widgets.say("Chance was not tested in this analysis.")
             return
-        reached = sum(value >= null["observed"] for value in null["auroc"])
         widgets.say(
-            f"With the labels shuffled among patients, {reached} of {null['permutations']} runs of the same steps "
-            f"({null['chain']}) reached the observed AUROC of {null['observed']:.2f}: {theme.p_value(null)}."
+            f"Asked of a simpler model ({null['chain']}): with labels shuffled among patients, {null['as_good']} "
+            f"of {null['permutations']} runs reached its AUROC of {null['observed']:.2f}: {theme.p_value(null)}."
         )
         widgets.chart(figures.null(analysis), "null")
 
