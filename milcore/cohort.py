@@ -260,7 +260,7 @@ def _read_only(array: np.ndarray) -> np.ndarray:
 
 def _text(value: Any) -> str:
     """A patient's name as written: 1.0 from a table with gaps is "1"."""
-    return str(int(value)) if isinstance(value, (float, np.floating)) and value == int(value) else str(value)
+    return str(int(value)) if isinstance(value, (float, np.floating)) and value.is_integer() else str(value)
 
 
 def _codes(values: Any) -> tuple[np.ndarray, list[str]]:
@@ -317,8 +317,9 @@ def _cell_table(given: pd.DataFrame, offsets: np.ndarray) -> pd.DataFrame:
         table[axis] = given[axis].to_numpy(np.float32) if axis in given else np.full(n, np.nan, np.float32)
     for name in given:
         if name not in table:
-            wordy = not pd.api.types.is_numeric_dtype(given[name]) or given[name].dtype == bool
-            table[name] = _category(given[name]) if wordy else given[name].to_numpy()
+            number = pd.api.types.is_numeric_dtype(given[name]) and given[name].dtype != bool
+            coded = not number or name == "cell_type"  # a kind of cell is one also where it is a number
+            table[name] = _category(given[name]) if coded else given[name].to_numpy()
     return pd.DataFrame(table)
 
 

@@ -75,11 +75,12 @@ def recognise(
     """
     columns = columns or Columns()
     _check_named(frame, columns)
-    roles = {role.name: role for role in _named(frame, columns)}
+    roles = {role.name: role for role in _named(frame, columns, patient_names)}
     for role in _by_name(frame, columns, taken=set(roles)):
         roles[role.name] = role
     owners = _owners(frame, columns, roles)
-    for profile in _profiles(frame, owners, skip=set(roles)):
+    region = next((role.name for role in roles.values() if role.role == "region"), owners[-1])
+    for profile in _profiles(frame, owners, region=region, skip=set(roles)):
         judged = _Judge(profile, columns, set(patient_names), set(matrix))
         roles[profile.name] = _judged(judged)
     for role in _copies(frame, roles):
@@ -116,11 +117,13 @@ def _check_named(frame: pl.DataFrame, columns: Columns) -> None:
         )
 
 
-def _named(frame: pl.DataFrame, columns: Columns) -> Iterator[Role]:
+def _named(frame: pl.DataFrame, columns: Columns, patient_names: Collection[str]) -> Iterator[Role]:
     for option, name in _asked(columns):
         yield Role(name, option, "you named it")
     for name in columns.labels:
-        if name in frame.columns:
+        if name in frame.columns and name in patient_names:
+            yield Role(name, "left out", "the patients file has it, and that one is used", "target_in_both")
+        elif name in frame.columns:
             yield Role(name, "label", "you named it as a label")
     for name in columns.drop:
         yield Role(name, "left out", "you dropped it")
@@ -247,26 +250,44 @@ class Profile:
     empty: bool
     constant: bool
     constant_within: bool  # every bag, though not between them
+    constant_in_regions: bool  # of enough cells
     whole: bool
     numbering: bool  # counts rows, or never repeats
     levels: int
     cells: float  # in the median bag
 
 
-def _profiles(frame: pl.DataFrame, owners: list[str], skip: set[str]) -> Iterator[Profile]:
-    """A look at each column; only those that never vary within an owner at the start are followed to the end."""
+def _profiles(frame: pl.DataFrame, owners: list[str], *, region: str, skip: set[str]) -> Iterator[Profile]:
+    """A look at each column; `region` is the owner itself where no column names regions."""
     place = {name: str(i) for i, name in enumerate(frame.columns)}  # so that no name meets one made here
     safe, keys = frame.rename(place), [place[name] for name in owners]
     wanted = {name: place[name] for name in frame.columns if name not in skip}
     countable = [at for at in wanted.values() if _countable(safe.schema[at])]
-    start = _ends(safe.head(SAMPLE_ROWS), keys, countable)
-    quiet = [at for at in countable if start[f"low {at}"].eq_missing(start[f"high {at}"]).all()]
-    bags = _ends(safe, keys, quiet)
+    bags, quiet = _quiet(safe, keys, countable)
+    even: list[str] = []
+    if region not in owners:
+        regions, even = _quiet(safe, [*keys, place[region]], countable)
+        even = [at for at in even if _steady(regions, at) and _median(regions) >= ENOUGH_CELLS]
     changes = int(safe.select(pl.any_horizontal(pl.col(keys).ne_missing(pl.col(keys).shift())).sum()).item())
-    cells = float(np.median(bags["rows"])) if len(bags) else 0.0
     for name, at in wanted.items():
-        ends = (bags[f"low {at}"], bags[f"high {at}"]) if at in quiet else None
-        yield _profile(frame[name], ends, changes=changes, cells=cells)
+        seen = bags.select(least=f"low {at}", most=f"high {at}") if at in quiet else None
+        yield _profile(frame[name], seen, in_regions=at in even, changes=changes, cells=_median(bags))
+
+
+def _quiet(frame: pl.DataFrame, keys: list[str], names: list[str]) -> tuple[pl.DataFrame, list[str]]:
+    """The columns that never vary within an owner at the start, and their ends in every owner of all rows."""
+    start = _ends(frame.head(SAMPLE_ROWS), keys, names)
+    quiet = [name for name in names if _steady(start, name)]
+    return _ends(frame, keys, quiet), quiet
+
+
+def _steady(ends: pl.DataFrame, name: str) -> bool:
+    return bool(ends[f"low {name}"].eq_missing(ends[f"high {name}"]).all())
+
+
+def _median(ends: pl.DataFrame) -> float:
+    """Rows of the median owner."""
+    return float(np.median(ends["rows"])) if len(ends) else 0.0
 
 
 def _ends(frame: pl.DataFrame, keys: list[str], names: list[str]) -> pl.DataFrame:
@@ -290,18 +311,19 @@ def _countable(dtype: pl.DataType) -> bool:
 
 
 def _profile(
-    column: pl.Series, ends: tuple[pl.Series, pl.Series] | None, *, changes: int, cells: float
+    column: pl.Series, ends: pl.DataFrame | None, *, in_regions: bool, changes: int, cells: float
 ) -> Profile:
-    """`ends` are the least and greatest value in every bag, unless the column is known to vary within bags."""
+    """`ends` are the `least` and `most` in every bag, unless the column is known to vary within bags."""
     word, whole = _wordy(column), column.dtype.is_numeric() and _whole(column)
-    least, most = (ends[0].min(), ends[1].max()) if ends else (None, None)
+    least, most = (None, None) if ends is None else (ends["least"].min(), ends["most"].max())
     return Profile(
         name=column.name,
         number=_countable(column.dtype) and not word,
         word=word,
         empty=ends is not None and least is None,
         constant=ends is not None and least == most and not (word and column.null_count()),
-        constant_within=ends is not None and ends[0].eq_missing(ends[1]).all(),
+        constant_within=ends is not None and ends["least"].eq_missing(ends["most"]).all(),
+        constant_in_regions=in_regions,
         whole=whole,
         numbering=whole and _numbering(column, changes),
         levels=_levels(column) if word else 0,
@@ -374,6 +396,13 @@ def _patient_level(judge: _Judge) -> Role | None:
     return None
 
 
+def _region_level(judge: _Judge) -> Role | None:
+    seen = judge.seen
+    if seen.number and seen.constant_in_regions and not (seen.constant_within or judge.asked):
+        return judge.says("left out", "it never varies within a region, so it does not describe cells")
+    return None
+
+
 def _numeric(judge: _Judge) -> Role | None:
     if not judge.seen.number:
         return None
@@ -381,7 +410,12 @@ def _numeric(judge: _Judge) -> Role | None:
         return judge.says("left out", "it is not among the features you named")
     if judge.matrix and judge.seen.name not in judge.matrix and not judge.asked:
         return judge.says("left out", "it stands beside the matrix, not in it; name it to use it")
-    return judge.says("feature", "you named it" if judge.asked else "numbers that vary within patients")
+    if judge.asked:
+        return judge.says("feature", "you named it")
+    if judge.seen.constant_within:
+        why = f"numbers, and too few cells to tell whether they describe the {judge.columns.bag}"
+        return judge.says("feature", why, "constant_within_patients")
+    return judge.says("feature", "numbers that vary within patients")
 
 
 def _category(judge: _Judge) -> Role:
@@ -392,7 +426,7 @@ def _category(judge: _Judge) -> Role:
     return judge.says("kept", "text with few values describes cells")
 
 
-RULES = (_without_values, _patients_own, _no_measurement, _patient_level, _numeric)
+RULES = (_without_values, _patients_own, _no_measurement, _patient_level, _region_level, _numeric)
 
 
 def _judged(judge: _Judge) -> Role:

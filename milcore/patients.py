@@ -12,7 +12,7 @@ import polars as pl
 from milcore import names
 from milcore.cohort import Note
 from milcore.errors import MilError
-from milcore.tables import read_table
+from milcore.tables import Table, read_table
 
 __all__ = ["SHOWN", "join", "listed", "plain", "read_patients"]
 
@@ -20,17 +20,12 @@ SHOWN = 5  # names in a sentence
 MATCHING = 0.5  # of the bags must be found in a column, for it to be the key whatever its name
 
 
-def read_patients(path: Path, *, text: Collection[str] = ()) -> pl.DataFrame:
-    """The patients file, numbers exactly, the `text` columns and all that name patients or regions as written.
+def read_patients(path: Path) -> Table:
+    """The patients file as written, for its ids are found by their text; `join` makes numbers of the rest.
 
     MilError for what is missing, empty or no table.
     """
-    headers = read_table(path).frame.columns
-    frame = read_table(path, text=headers).frame
-    named = {name for name in headers if name in text or names.owner(name)}
-    return pl.DataFrame(
-        [column if column.name in named else _number(column) for column in frame.get_columns()]
-    )
+    return read_table(path, text=None)
 
 
 def _number(column: pl.Series) -> pl.Series:
@@ -69,8 +64,9 @@ def join(
 ) -> tuple[pd.DataFrame, list[Note]]:
     """The bags (`patient`[, `region`] first) with the columns of the patients file, and what had no partner.
 
-    `named` says what the cell table calls its patients and regions. Ids match exactly, else without case and outer
-    spaces. MilError where no column holds the ids, where none of them matches, and where an id comes twice.
+    `named` says what the cell table calls its patients and regions. Ids match exactly as written, else without case
+    and outer spaces; other columns of numbers, unless they name patients or regions, become numbers. MilError
+    where no column holds the ids, where none of them matches, and where an id comes twice.
     """
     keys = _keys(bags, frame, named, file)
     rows = _rows(frame, keys, file)
@@ -86,7 +82,8 @@ def join(
     for column in frame.get_columns():
         if column.name not in keys.values():
             name = column.name if column.name not in joined else f"{column.name} (patients file)"
-            joined[name] = plain(column.gather(at))
+            id_like = column.name in named.values() or names.owner(column.name)
+            joined[name] = plain((column if id_like else _number(column)).gather(at))
     missing = [_said(key) for key, row in zip(wanted, found, strict=True) if row < 0]
     idle = [_said(key) for key, row in rows.items() if row not in set(found.tolist())]
     return joined, [*_notes(list(keys)[-1], missing, idle, forgiven), *_blank(frame, keys)]
@@ -122,7 +119,8 @@ def _key(ids: pd.Series, columns: list[pl.Series], name: str, known: Collection[
     """The column of that name, else one whose name means it, else the one that holds most of the ids."""
     wanted = set(ids.astype(str))
     held = {
-        c.name: len(wanted & set(c.cast(pl.String).drop_nulls().to_list())) / len(wanted) for c in columns
+        c.name: len(wanted & set(c.cast(pl.String).str.strip_chars().to_list())) / len(wanted)
+        for c in columns
     }
     if name in held:
         return name

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ __all__ = ["Columns", "Role", "read_cohort", "recognise"]
 
 ROWS_AT_ONCE = 1 << 14  # of the matrix, filled while they are in the processor's cache
 OWN = ("patient", "region", "cell_id", "x", "y", "cell_type")  # the cohort's own names for columns of cells
+KNOWN = "known: "  # before the name of a known column that would else have one of these
 
 
 def read_cohort(
@@ -40,14 +41,25 @@ def read_cohort(
     columns, progress = columns or Columns(), progress or Progress()
     owners = [name for name in (columns.patient, columns.region) if name]
     with progress.stage("reading"):
-        outcomes = None if patients is None else read_patients(Path(patients), text=owners)
+        outcomes = None if patients is None else read_patients(Path(patients))
         table = read_tables(cells, text=owners, wanted=columns.features)
+        columns = _in_table(columns, table)
         progress.share(0.6)
-        known = () if outcomes is None else outcomes.columns
+        known = () if outcomes is None else outcomes.frame.columns
         roles = recognise(table.frame, columns, patient_names=known, matrix=table.matrix)
         progress.share(0.8)
         files = [Path(path).name for path in [*cells, *([] if patients is None else [patients])]]
         return _cohort(_Reading(table, roles, columns, files), outcomes)
+
+
+def _in_table(columns: Columns, table: Table) -> Columns:
+    """The same, by the table's names, where one was given as the cohort calls a known column."""
+    meant = {KNOWN + name: name for name in OWN if KNOWN + name not in table.frame.columns}
+
+    def back(value: Any) -> Any:
+        return tuple(map(back, value)) if isinstance(value, tuple) else meant.get(value, value)
+
+    return Columns(**{field.name: back(getattr(columns, field.name)) for field in fields(columns)})
 
 
 @dataclass(frozen=True)
@@ -69,11 +81,16 @@ class _Reading:
         return self.table.frame[found[0]] if found else None
 
     def source(self) -> dict[str, Any]:
-        said = [{key: value for key, value in asdict(role).items() if key != "kind"} for role in self.roles]
+        said = [{"name": _stored(each), "role": each.role, "why": each.why} for each in self.roles]
         return {"files": self.files, "format": self.table.format, "columns": said}
 
 
-def _cohort(reading: _Reading, outcomes: pl.DataFrame | None) -> Cohort:
+def _stored(role: Role) -> str:
+    """What the cohort calls a column; a known one never as it calls what it knows itself."""
+    return KNOWN + role.name if role.role == "known" and role.name in OWN else role.name
+
+
+def _cohort(reading: _Reading, outcomes: Table | None) -> Cohort:
     rows = reading.table.frame.height
     patient, region = (_coded(reading.column(role), rows) for role in ("patient", "region"))
     order, offsets = _grouped(patient, region, reading)
@@ -83,8 +100,8 @@ def _cohort(reading: _Reading, outcomes: pl.DataFrame | None) -> Cohort:
     bags = _bags(reading, patient.take(order), region.take(order), order=order, offsets=offsets)
     if outcomes is not None:
         named = {role: reading.names(role)[0] for role in ("patient", "region") if reading.names(role)}
-        bags, joined = join(bags, outcomes, named=named, file=reading.files[-1])
-        notes += joined
+        bags, joined = join(bags, outcomes.frame, named=named, file=reading.files[-1])
+        notes += [*outcomes.notes, *joined, *_target_notes(reading, bags, order=order, offsets=offsets)]
     return Cohort.of(
         features,
         patient.take(order),
@@ -103,16 +120,21 @@ def _cohort(reading: _Reading, outcomes: pl.DataFrame | None) -> Cohort:
 
 
 def _coded(column: pl.Series | None, rows: int) -> pd.Categorical:
-    """Text of every row as codes by first appearance; whole numbers without a point; blanks are missing."""
+    """Text of every row as codes by first appearance."""
     if column is None:
         return pd.Categorical.from_codes(np.full(rows, -1, np.int32), categories=pd.Index([], dtype=object))
+    coded = _texts(column).rechunk().to_arrow().dictionary_encode()
+    codes = coded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    return pd.Categorical.from_codes(codes, categories=pd.Index(coded.dictionary.to_pylist(), dtype=object))
+
+
+def _texts(column: pl.Series) -> pl.Series:
+    """Values as text; whole numbers without a point; blanks are missing."""
     if column.dtype.is_float():
         whole = (column.drop_nulls().drop_nans() % 1 == 0).all()
         column = column.fill_nan(None).cast(pl.Int64, strict=False) if whole else column.fill_nan(None)
     texts = column.cast(pl.String).str.strip_chars()
-    coded = texts.set(texts == "", None).rechunk().to_arrow().dictionary_encode()
-    codes = coded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
-    return pd.Categorical.from_codes(codes, categories=pd.Index(coded.dictionary.to_pylist(), dtype=object))
+    return texts.set(texts == "", None)
 
 
 def _grouped(
@@ -229,12 +251,14 @@ def _cells(reading: _Reading, region: pd.Categorical, order: np.ndarray) -> pd.D
         if place is not None:
             values = _numbers(place, order)
             table[axis] = np.where(np.isinf(values), np.nan, values)
-    known = reading.names("known")
-    for name in [*known, *reading.names("cell_type"), *reading.names("kept")]:
-        column = frame[name]
-        own = "cell_type" if name in reading.names("cell_type") and "cell_type" not in known else name
-        own = f"{own} (2)" if own in table or (own in OWN and own != "cell_type") else own
-        text = name not in known or not column.dtype.is_numeric()
+    described = [
+        role for kind in ("known", "cell_type", "kept") for role in reading.roles if role.role == kind
+    ]
+    for role in described:
+        column, lab = frame[role.name], role.role == "cell_type"
+        own = "cell_type" if lab else _stored(role)
+        own = f"{own} (2)" if own in table or (own in OWN and not lab) else own
+        text = role.role != "known" or not column.dtype.is_numeric()
         table[own] = _coded(column, len(column)).take(order) if text else column.gather(order).to_numpy()
     return pd.DataFrame(table)
 
@@ -255,6 +279,10 @@ SUMMARIES = {
     "dropped_constant": "Columns with one value everywhere, left out ({n}): {names}.",
     "dropped_duplicate": "Columns that repeat another, left out ({n}): {names}.",
     "sample_as_patient": "No column names the patient, so each value of {names} counts as one.",
+    "constant_within_patients": (
+        "Features that never vary within a {bag} ({n}): {names}. Most {bag}s have too few cells to tell whether they"
+        " describe the {bag}; drop them if they do."
+    ),
 }
 
 
@@ -262,10 +290,35 @@ def _role_notes(reading: _Reading) -> Iterator[Note]:
     for kind, words in SUMMARIES.items():
         found = [role.name for role in reading.roles if role.kind == kind]
         if found:
-            yield Note(kind, words.format(n=len(found), names=listed(found)))
+            yield Note(kind, words.format(n=len(found), names=listed(found), bag=reading.columns.bag))
     for role in reading.roles:
         if role.role == "left out" and role.name in reading.columns.features:
             yield Note("feature_left_out", f"'{role.name}' was named as a feature but left out: {role.why}.")
+
+
+def _target_notes(
+    reading: _Reading, bags: pd.DataFrame, *, order: np.ndarray, offsets: np.ndarray
+) -> Iterator[Note]:
+    """Of a target in both tables: whether the cell table agrees with the patients file, whose column is in `bags`."""
+    owner = np.repeat(np.arange(len(bags)), np.diff(offsets))
+    keys = ["patient", "region"][: 1 + (reading.columns.bag == "region")]
+    for name in [role.name for role in reading.roles if role.kind == "target_in_both" and role.name in bags]:
+        seen = pl.DataFrame({"b": owner, "cells": reading.table.frame[name].gather(order)}).unique()
+        seen = seen.with_columns(pl.Series(bags[name]).gather(seen["b"]).alias("patients"))
+        seen = seen.filter(_texts(seen["cells"]).is_not_null() & ~_alike(seen["cells"], seen["patients"]))
+        lone = seen.filter(seen["patients"].is_null())["b"].n_unique()
+        differing = seen.filter(seen["patients"].is_not_null())["b"].unique().sort().to_list()
+        who = listed([" / ".join(bags.loc[b, keys]) for b in differing])
+        said = f"differ for {len(differing)} of {len(bags)} {reading.columns.bag}s: {who}" if who else "agree"
+        said += f"; {reading.columns.bag}s with one in the cell table only: {lone}" if lone else ""
+        yield Note("target_in_both", f"'{name}' is in both tables; the patients file's is used. They {said}.")
+
+
+def _alike(one: pl.Series, other: pl.Series) -> pl.Series:
+    """Where two columns say the same, whatever types they have; never where `other` is missing."""
+    if one.dtype.is_numeric() and other.dtype.is_numeric():
+        return (one.cast(pl.Float32) == other.cast(pl.Float32)).fill_null(value=False)
+    return (_texts(one).str.to_lowercase() == _texts(other).str.to_lowercase()).fill_null(value=False)
 
 
 def _owner_notes(
@@ -301,6 +354,9 @@ def _gap_notes(
         worst, values = int(missing.argmax()), cells * len(names)
         share = f"{missing.sum():,} of {values:,} ({missing.sum() / values:.2%})"
         most = f"most in '{names[worst]}': {missing[worst]:,}"
-        done = "They are filled from the training patients of each fold."
+        done = (
+            "The networks fill them from the training patients of each fold; the neighbour graph and the plain"
+            " baselines from all cells, without labels."
+        )
         words = f"Missing feature values: {share}, in {(missing > 0).sum()} of {len(names)} features ({most}). {done}"
         yield Note("missing_values", words)

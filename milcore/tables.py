@@ -34,9 +34,11 @@ GAPS = [
 ]  # how tables write a missing value
 STRAY = 0.05  # of a column's entries may be text, and it is still a column of numbers
 HALF = 0.5  # numbers among the text from here on are worth a note
+COMMA = r"^(\s*[+-]?\d*),(\d*([eE][+-]?\d+)?\s*)$"  # a number written with a decimal comma
 SAMPLE_ROWS = 10_000  # decide a column's type, unless a later row disagrees
 MOST_VALUES = 1 << 31  # of an h5ad matrix: 8 GB
 SEPARATORS = ",\t;"
+SHOWN = 5  # columns in a sentence
 
 
 @dataclass(frozen=True)
@@ -69,8 +71,11 @@ def read_tables(paths: Sequence[Path], *, text: Collection[str] = (), wanted: Co
     return Table(frame, formats, first.matrix, notes + tuple(mixed))
 
 
-def read_table(path: Path, *, text: Collection[str] = (), wanted: Collection[str] = ()) -> Table:
-    """The table of one file, as `read_tables` does, but columns that mix numbers with text are still text."""
+def read_table(path: Path, *, text: Collection[str] | None = (), wanted: Collection[str] = ()) -> Table:
+    """The table of one file, as `read_tables` does, but columns that mix numbers with text are still text.
+
+    Where `text` is None, all of a text file is kept as written.
+    """
     path = Path(path)
     reader = _reader(path)
     try:
@@ -97,7 +102,7 @@ def _pattern(name: str) -> bool:
     return name == "*" or (name.startswith("^") and name.endswith("$"))
 
 
-Reader = Callable[[Path, Collection[str], Collection[str]], Table]
+Reader = Callable[[Path, Collection[str] | None, Collection[str]], Table]
 
 
 def _reader(path: Path) -> Reader:
@@ -120,7 +125,7 @@ def _reader(path: Path) -> Reader:
 # Text
 
 
-def _text(path: Path, text: Collection[str], wanted: Collection[str]) -> Table:
+def _text(path: Path, text: Collection[str] | None, wanted: Collection[str]) -> Table:
     header = _header(path)
     separator = max(SEPARATORS, key=lambda mark: len(_split(header, mark)))
     given = _split(header, separator)
@@ -131,7 +136,32 @@ def _text(path: Path, text: Collection[str], wanted: Collection[str]) -> Table:
         else []
     )
     kind = {",": "CSV", "\t": "TSV", ";": "CSV with semicolons"}[separator]
-    return Table(_parsed(path, separator, text), kind, notes=tuple(notes))
+    frame = _parsed(path, separator, text)
+    commas = [] if separator == "," else _decimal_commas(frame, text or ())
+    if commas:
+        number = pl.col(commas).str.replace(COMMA, "$1.$2")
+        frame = frame.with_columns(number)
+        shown = ", ".join(f"'{name}'" for name in commas[:SHOWN]) + ", ..." * (len(commas) > SHOWN)
+        words = f"Columns with decimal commas, read as numbers ({len(commas)}): {shown}."
+        notes.append(Note("decimal_comma", words))
+    return Table(frame, kind, notes=tuple(notes))
+
+
+def _decimal_commas(frame: pl.DataFrame, text: Collection[str]) -> list[str]:
+    """The columns of numbers with a decimal comma; none where more have a point, for then a comma parts two numbers."""
+    free = [c for c in frame.get_columns() if c.name not in text and not names.owner(c.name)]
+    words = [column for column in free if column.dtype == pl.String]
+    commas = [column.name for column in words if _decimal(column, ",")]
+    points = sum(column.dtype.is_float() for column in free) + sum(_decimal(c, r"\.") for c in words)
+    return commas if len(commas) > points else []
+
+
+def _decimal(column: pl.Series, mark: str) -> bool:
+    """Whether text is numbers, but for a few entries, and some of them have this decimal mark."""
+    entries = column.drop_nulls()
+    number = entries.str.contains(rf"^\s*[+-]?(\d+({mark}\d*)?|{mark}\d+)([eE][+-]?\d+)?\s*$")
+    marked = bool((number & entries.str.contains(mark)).any())
+    return marked and int((~number).sum()) <= STRAY * len(entries)
 
 
 def _header(path: Path) -> str:
@@ -149,7 +179,7 @@ def _split(line: str, separator: str) -> list[str]:
     return next(csv.reader([line], delimiter=separator), [])
 
 
-def _parsed(path: Path, separator: str, text: Collection[str]) -> pl.DataFrame:
+def _parsed(path: Path, separator: str, text: Collection[str] | None) -> pl.DataFrame:
     """Numbers straight to float32, whole numbers exactly, owners as written; a mixed column comes as text."""
     given: dict[str, Any] = {"separator": separator, "null_values": GAPS, "encoding": "utf8-lossy"}
     likely = pl.scan_csv(path, infer_schema_length=SAMPLE_ROWS, **given).collect_schema()
@@ -162,10 +192,10 @@ def _parsed(path: Path, separator: str, text: Collection[str]) -> pl.DataFrame:
     return every.with_columns(every[name].cast(kind) for name, kind in _types(every.schema, text).items())
 
 
-def _types(schema: pl.Schema, text: Collection[str]) -> dict[str, Any]:
+def _types(schema: pl.Schema, text: Collection[str] | None) -> dict[str, Any]:
     types: dict[str, Any] = {}
     for name, kind in schema.items():
-        if name in text or names.owner(name):
+        if text is None or name in text or names.owner(name):
             types[name] = pl.String
         elif kind.is_float():
             types[name] = pl.Float32
@@ -177,11 +207,11 @@ def _types(schema: pl.Schema, text: Collection[str]) -> dict[str, Any]:
 # Parquet and h5ad
 
 
-def _parquet(path: Path, text: Collection[str], wanted: Collection[str]) -> Table:
+def _parquet(path: Path, text: Collection[str] | None, wanted: Collection[str]) -> Table:
     return Table(pl.read_parquet(path), "Parquet")
 
 
-def _h5ad(path: Path, text: Collection[str], wanted: Collection[str]) -> Table:
+def _h5ad(path: Path, text: Collection[str] | None, wanted: Collection[str]) -> Table:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of old files and newer versions: nothing the user can mend
         import anndata

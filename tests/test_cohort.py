@@ -53,6 +53,13 @@ def test_numbers_with_gaps_name_patients_as_whole_numbers() -> None:
     assert cohort.patients["patient"].tolist() == ["2", "1"]
 
 
+def test_numbered_cell_types_are_kinds_not_amounts() -> None:
+    cells = pd.DataFrame({"cell_type": [1.0, 2.0, np.inf, np.nan]})
+    kinds = Cohort.of(np.ones((4, 1)), list("aabb"), cells=cells).cells["cell_type"]
+    assert kinds.cat.categories.tolist() == ["1", "2", "inf"]
+    assert kinds.cat.codes.tolist() == [0, 1, 2, -1]
+
+
 def test_regions_as_bags_keep_the_true_patient_as_group() -> None:
     cells = pd.DataFrame({"region": ["r1", "r2", "r1", "r1"]})
     cohort = Cohort.of(np.ones((4, 1)), list("aabb"), cells=cells, bag="region")

@@ -155,6 +155,34 @@ def test_a_file_that_is_no_table_is_a_problem_in_words(
     assert caught.value.fix
 
 
+def test_decimal_commas_are_numbers_where_the_separator_is_another(tmp_path: Path) -> None:
+    table = cells(CD3=["1,5", "-2", ",25", "3,"] * 6, CD8=["0,1", "n.d.", "0,3", *["1,5e2"] * 21])
+    table.to_csv(tmp_path / "cells.csv", sep=";", index=False, decimal=",")
+    outcome = pd.DataFrame({"Code": [f"P{i:02d}" for i in range(4)], "dose": ["1,5", "-2", ",25", "3,"]})
+    outcome["pair"] = ["1,2,3", "4,5", "6", "7,8"]
+    outcome.to_csv(tmp_path / "patients.tsv", sep="\t", index=False)
+    cohort = read_cohort([tmp_path / "cells.csv"], patients=tmp_path / "patients.tsv")
+    assert cohort.names == ("CD3", "CD8")
+    assert cohort.features[:4, 0].tolist() == [1.5, -2, 0.25, 3]
+    np.testing.assert_array_equal(cohort.features[:4, 1], np.array([0.1, np.nan, 0.3, 150], np.float32))
+    assert cohort.label("dose").tolist() == [1.5, -2, 0.25, 3]
+    assert cohort.label("pair").tolist() == ["1,2,3", "4,5", "6", "7,8"]
+    said = [note.words for note in cohort.notes if note.kind == "decimal_comma"]
+    assert [text.partition("numbers ")[2] for text in said] == [
+        "(4): 'x', 'y', 'CD3', 'CD8'.",
+        "(1): 'dose'.",
+    ]
+
+
+def test_a_comma_that_parts_numbers_is_no_decimal_comma(tmp_path: Path) -> None:
+    table = cells(place=[f"{i},{i + 1}" for i in range(24)])
+    for separator in "\t,":
+        table.to_csv(tmp_path / "cells.csv", sep=separator, index=False)
+        cohort = read_cohort([tmp_path / "cells.csv"])
+        assert cohort.names == ("CD3", "CD8")
+        assert "decimal_comma" not in {note.kind for note in cohort.notes}
+
+
 # Roles
 
 
@@ -241,9 +269,40 @@ def test_what_is_never_a_feature(tmp_path: Path) -> None:
     assert "'empty'" in words(cohort, "dropped_empty")
 
 
-def test_numbers_constant_in_tiny_patients_stay_features(tmp_path: Path) -> None:
-    cohort = read(tmp_path, cells(8, 2, n=np.repeat([3, 1, 4, 1, 5, 9, 2, 6], 2)))
+def test_numbers_constant_in_tiny_patients_stay_features_and_are_said(tmp_path: Path) -> None:
+    table = cells(8, 2, n=np.repeat([3, 1, 4, 1, 5, 9, 2, 6], 2))
+    cohort = read(tmp_path, table)
     assert "n" in cohort.names
+    assert "within a patient (1): 'n'" in words(cohort, "constant_within_patients")
+    asked = read(tmp_path, table, features=("CD3", "n"))
+    assert "constant_within_patients" not in {note.kind for note in asked.notes}
+
+
+def test_a_number_of_a_region_is_no_feature_unasked(tmp_path: Path) -> None:
+    table = cells(4, 12, roi=np.repeat([f"r{i}" for i in range(8)], 6))
+    table["area"] = np.repeat(np.arange(8) ** 2 + 0.5, 6)
+    cohort = read(tmp_path, table)
+    assert cohort.names == ("CD3", "CD8")
+    (area,) = [column for column in cohort.source["columns"] if column["name"] == "area"]
+    assert (area["role"], "within a region" in area["why"]) == ("left out", True)
+    assert read(tmp_path, table, features=("CD3", "area")).names == ("CD3", "area")
+    table.loc[0, "area"] = 7  # varies in one region, so it may be of cells
+    assert "area" in read(tmp_path, table).names
+    small = cells(4, 4, roi=np.repeat([f"r{i}" for i in range(8)], 2), area=np.repeat(np.arange(8) + 0.5, 2))
+    assert "area" in read(tmp_path, small).names
+
+
+@pytest.mark.parametrize("values", [["T", "B"], [1, 2], [0.5, 1.5]])
+def test_a_known_column_is_never_the_cell_type(tmp_path: Path, values: list[object]) -> None:
+    cohort = read(tmp_path, cells(cell_type=values * 12), known="cell_type")
+    assert "cell_type" not in cohort.cells
+    assert roles(cohort)["known: cell_type"] == "known"
+    assert cohort.cells["known: cell_type"].tolist() == values * 12
+    both = read(tmp_path, cells(cell_type=values * 12, phenotype=["x", "y"] * 12), known="known: cell_type")
+    assert both.cells["cell_type"].tolist() == ["x", "y"] * 12
+    assert both.cells["known: cell_type"].tolist() == values * 12
+    dropped = read(tmp_path, cells(cell_type=values * 12), drop=("known: cell_type",))
+    assert roles(dropped)["cell_type"] == "left out"
 
 
 def test_categories_are_features_only_without_numbers(tmp_path: Path) -> None:
@@ -298,7 +357,9 @@ def test_infinite_and_missing_values_are_said(tmp_path: Path) -> None:
     cohort = read(tmp_path, table)
     assert np.isnan(cohort.features[:2, 0]).all()
     assert "(2), in 'CD3'" in words(cohort, "infinite_values")
-    assert "3 of 48 (6.25%), in 2 of 2 features" in words(cohort, "missing_values")
+    said = words(cohort, "missing_values")
+    assert "3 of 48 (6.25%), in 2 of 2 features" in said
+    assert "the neighbour graph and the plain baselines from all cells, without labels" in said
 
 
 def test_cells_without_patient_are_left_out_and_counted(tmp_path: Path) -> None:
@@ -380,6 +441,51 @@ def test_regions_are_joined_on_their_own_column(tmp_path: Path) -> None:
     assert read(tmp_path, table, outcome, bag="region").label("condition").tolist() == ["a", "b"] * 4
     by_patient = pd.DataFrame({"patient_id": ["P00", "P01", "P02", "P03"], "site": list("abab")})
     assert read(tmp_path, table, by_patient, bag="region").label("site").tolist() == list("aabbaabb")
+
+
+def test_ids_are_matched_as_written_whatever_their_column_is_called(tmp_path: Path) -> None:
+    table = cells(patient_id=np.repeat(["000", "001", "01", "1"], 6))
+    outcome = pd.DataFrame({"Code": ["000", "001", "01", "1"], "age": ["07", "8", "9", "10"]})
+    cohort = read(tmp_path, table, outcome)
+    assert cohort.label("age").tolist() == [7, 8, 9, 10]
+    assert "Code" not in cohort.patients
+    assert not {"unmatched_patients", "forgiving_match"} & {note.kind for note in cohort.notes}
+
+
+def test_a_target_in_both_tables_is_taken_from_the_patients_file(tmp_path: Path) -> None:
+    outcome = pd.DataFrame(
+        {"patient_id": ["P00", "P01", "P02", "P03"], "response": ["yes", "no", "yes", None]}
+    )
+    table = cells(response=np.repeat(["Yes", "no", "yes", None], 6))
+    cohort = read(tmp_path, table, outcome, labels=("response",))
+    assert cohort.label("response").fillna("-").tolist() == ["yes", "no", "yes", "-"]
+    assert list(cohort.patients) == ["patient", "response"]
+    assert roles(cohort)["response"] == "left out"
+    assert words(cohort, "target_in_both").endswith("They agree.")
+    table["response"] = ["no"] * 9 + ["yes"] * 15  # varies within P01
+    cohort = read(tmp_path, table, outcome, labels=("response",))
+    assert cohort.label("response").fillna("-").tolist() == ["yes", "no", "yes", "-"]
+    said = "They differ for 2 of 4 patients: 'P00', 'P01'; patients with one in the cell table only: 1."
+    assert words(cohort, "target_in_both").endswith(said)
+
+
+@pytest.mark.parametrize(
+    ("here", "there"), [([0.1, 2, 3, 4], [0.1, 2, 3, 4]), ([1, 2, 3, 4], [1.0, 2, 3, 4])]
+)
+def test_numbers_of_both_tables_agree_however_they_are_stored(
+    tmp_path: Path, here: list[float], there: list[float]
+) -> None:
+    outcome = pd.DataFrame({"patient_id": ["P00", "P01", "P02", "P03"], "score": there})
+    cohort = read(tmp_path, cells(score=np.repeat(here, 6)), outcome, labels=("score",))
+    assert words(cohort, "target_in_both").endswith("They agree.")
+
+
+def test_infinite_numbers_of_patients_can_be_read_and_kept(tmp_path: Path) -> None:
+    outcome = pd.DataFrame({"patient_id": ["P00", "P01", "P02"], "months": [1.5, np.inf, -np.inf]})
+    cohort = read(tmp_path, cells(dose=np.repeat([np.inf, 1, 2, 3], 6)), outcome)
+    assert cohort.label("months").tolist()[:3] == [1.5, np.inf, -np.inf]
+    opened = cohort.save(tmp_path / "c")
+    assert opened.label("months").tolist()[:3] == [1.5, np.inf, -np.inf]
 
 
 # Any table
