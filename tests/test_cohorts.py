@@ -5,16 +5,24 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import average_precision_score
 
 import sample_data
+from milcore import chain
 from milcore.analysis import Analysis
 from milcore.chain import analyse
 from milcore.readers import Columns, read_cohort
 from milcore.training import Settings
 from tests.accuracy import ELEMENTAL
+
+
+@pytest.fixture(autouse=True)
+def no_map(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The map of cells plays no part in any of these figures, and has tests of its own."""
+    monkeypatch.setattr(chain, "umap_map", lambda cells, owner, **_: np.zeros((len(owner), 2), np.float32))
 
 
 @pytest.mark.cohorts
