@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import socket
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -350,12 +349,10 @@ def report(*, analysis: Path, out: Path, patients: tuple[str, ...]) -> None:
 
 def _write_whole(out: Path, text: str) -> None:
     """The file appears complete or not at all."""
-    handle, name = tempfile.mkstemp(prefix=f".{out.name}-", dir=out.absolute().parent)
-    aside = Path(name)
+    aside = out.absolute().with_name(f".{out.name}-{os.getpid()}")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
+        with aside.open("x", encoding="utf-8") as file:
             file.write(text)
-        aside.chmod(0o644)
         aside.replace(out)
     finally:
         aside.unlink(missing_ok=True)

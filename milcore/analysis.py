@@ -6,8 +6,6 @@ It holds nothing about a patient that comes from a model that saw this patient (
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +19,7 @@ import pyarrow.parquet as pq
 from milcore.cohort import Cohort
 from milcore.errors import MilError
 from milcore.evidence import leave_group_out
+from milcore.folder import aside
 from milcore.stacking import Mixture
 from milcore.tasks import Binary
 from milcore.training import Member, Settings
@@ -103,18 +102,10 @@ class Analysis:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             problem = f"'{folder.name}' exists already."
             raise MilError(problem, str(folder), "Choose another folder, or delete this one.")
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-        try:
-            _write(self, aside)
+        with aside(folder) as part:
+            _write(self, part)
             if also is not None:
-                also(aside)
-            if folder.exists():
-                folder.rmdir()
-            aside.chmod(0o755)
-            aside.rename(folder)
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
+                also(part)
         return Analysis.open(folder)
 
     @classmethod

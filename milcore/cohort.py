@@ -9,9 +9,6 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -25,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from milcore.errors import MilError
+from milcore.folder import aside
 
 __all__ = ["TEXT", "Cohort", "Note", "alike"]
 
@@ -182,16 +180,8 @@ class Cohort:
         if self.path is not None and folder.exists() and folder.resolve() == self.path.resolve():
             return self
         _check_free(folder)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-        try:
-            _write(self, aside)
-            if folder.exists():
-                shutil.rmtree(folder)
-            aside.chmod(0o777 & ~_umask())
-            aside.rename(folder)
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
+        with aside(folder) as part:
+            _write(self, part)
         return Cohort.open(folder)
 
     @classmethod
@@ -366,13 +356,6 @@ def _letters(column: pd.Series) -> Iterator[bytes]:
     """Text in pieces, the same however it lies in memory."""
     for begin in range(0, len(column), TEXTS_AT_ONCE):
         yield json.dumps(column.iloc[begin : begin + TEXTS_AT_ONCE].fillna("").tolist()).encode()
-
-
-def _umask() -> int:
-    """What the user withholds from new folders (a temporary one is private)."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _check_free(folder: Path) -> None:
