@@ -147,27 +147,24 @@ def verdict(
     value, smaller = measured["auroc"], min(_patients(plan, task))
     figures = f"AUROC {value['value']:.2f} ({value['low']:.2f} to {value['high']:.2f})"
     if chance:
-        figures += f"; neighbourhoods alone against permuted labels: p = {_p(chance['p'])}"
+        figures += f"; permuted labels, neighbourhoods alone: p = {_p(chance['p'])}"
     between = f"{task.classes[0]} from {task.classes[1]}"
+    above, tested = value["low"] > 0.5, chance is not None
+    beats = chance is not None and chance["p"] < 0.05
     if smaller < FEW:
-        words = f"Exploratory: {smaller} patients in the smaller class cannot carry a claim ({figures})."
-        return {"kind": "unclear", "words": words}
-    above = value["low"] > 0.5
-    if chance is None:
-        if not above:
-            return {
-                "kind": "none",
-                "words": f"No signal found: {between} is not told better than chance ({figures}).",
-            }
-        words = f"The model seems to tell {between}, but was not tested against permuted labels ({figures})."
-        return {"kind": "unclear", "words": words}
-    if above and chance["p"] < 0.05:
-        return {"kind": "signal", "words": f"The model tells {between} better than chance ({figures})."}
-    if above or chance["p"] < 0.05:
-        words = f"Unclear whether the cells tell {between}: the two tests disagree ({figures})."
-        return {"kind": "unclear", "words": words}
-    words = f"No signal found: the model does not tell {between} better than chance ({figures})."
-    return {"kind": "none", "words": words}
+        kind, words = "unclear", f"Exploratory, {smaller} patients in the smaller class cannot carry a claim"
+    elif above and beats:
+        kind, words = "signal", f"The model tells {between} better than chance"
+    elif above and not tested:
+        kind, words = (
+            "unclear",
+            f"The model seems to tell {between}, but was not tested against permuted labels",
+        )
+    elif above or beats:
+        kind, words = "unclear", f"Unclear whether the cells tell {between}; interval and test disagree"
+    else:
+        kind, words = "none", f"No signal found: the cells do not tell {between} better than chance"
+    return {"kind": kind, "words": f"{words}{';' if ':' in words else ':'} {figures}."}
 
 
 def _p(value: float) -> str:
