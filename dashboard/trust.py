@@ -104,7 +104,7 @@ def confounded(facts: Mapping[str, Any]) -> str:
     name, best = max(found.items(), key=lambda item: item[1]["value"])
     of = "" if len(found) == 1 else f", the highest of {len(found)}"
     return (
-        f"No sign of another explanation of the score: {theme.short(name, 40)} alone reaches AUROC "
+        f"Nothing tested clearly explains the label by itself: {theme.short(name, 40)} alone reaches AUROC "
         f"{theme.interval(best)}{of}."
     )
 

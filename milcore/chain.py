@@ -285,6 +285,11 @@ def _warnings(case: _Case, facts: dict[str, Any]) -> list[dict[str, str]]:
     if number["low"] > 0.5:
         words = f"The number of cells alone tells the classes apart (AUROC {number['value']:.2f})."
         out.append({"kind": "cells_predict_label", "words": words})
+    plain = {name: scores["auroc"]["value"] for name, scores in facts["baselines"].items()}
+    best, reached = max(plain, key=lambda name: plain[name]), facts["scores"]["auroc"]["value"]
+    if plain[best] > reached:
+        words = f"A plain model of {best} does no worse (AUROC {plain[best]:.2f}, the cells' {reached:.2f})."
+        out.append({"kind": "baseline_better", "words": words})
     return out
 
 

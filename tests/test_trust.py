@@ -70,7 +70,7 @@ def test_no_confounder_names_the_strongest_with_its_interval() -> None:
     }
     assert list(trust.probed(found)) == ["site", "number of cells"]
     assert trust.confounded(found) == (
-        "No sign of another explanation of the score: number of cells alone reaches AUROC 0.57 (0.37 to 0.77), "
+        "Nothing tested clearly explains the label by itself: number of cells alone reaches AUROC 0.57 (0.37 to 0.77), "
         "the highest of 2."
     )
 
