@@ -129,6 +129,13 @@ def settle(page: Page) -> None:
     page.wait_for_timeout(400)
 
 
+def upload(page: Page, place: int, path: Path) -> None:
+    """Puts a file into the uploader at `place` and waits until the page has it: a click before that can be lost."""
+    with page.expect_response(lambda response: "upload_file" in response.url):
+        page.locator("input[type=file]").nth(place).set_input_files(path)
+    settle(page)
+
+
 def finding(page: Page) -> str:
     """The sentence a view opens with."""
     return page.locator(".mil-finding").first.inner_text()

@@ -9,7 +9,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.browsing import MINUTES, browser, choose, finding, go, open_sample, served, settle, to_train
+from tests.browsing import (
+    MINUTES,
+    browser,
+    choose,
+    finding,
+    go,
+    open_sample,
+    served,
+    settle,
+    to_train,
+    upload,
+)
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 HOSTILE = "<img src=x onerror=alert(1)>"
@@ -92,8 +103,8 @@ def test_upload_of_a_hostile_table(chromium: str, address: str, tmp_path: Path) 
     with browser(chromium) as page:
         page.goto(address)
         page.get_by_text("Upload tables").first.wait_for()
-        page.locator("input[type=file]").nth(0).set_input_files(tmp_path / "cells.csv")
-        page.locator("input[type=file]").nth(1).set_input_files(tmp_path / "patients.csv")
+        upload(page, 0, tmp_path / "cells.csv")
+        upload(page, 1, tmp_path / "patients.csv")
         page.get_by_role("button", name="Read the upload").click()
         page.get_by_text("12 patients with 360 cells are ready to train on").wait_for()
         settle(page)
@@ -106,9 +117,10 @@ def test_a_bad_table_is_a_problem_with_a_fix(chromium: str, address: str, tmp_pa
     with browser(chromium) as page:
         page.goto(address)
         page.get_by_text("Upload tables").first.wait_for()
-        page.locator("input[type=file]").nth(0).set_input_files(tmp_path / "cells.csv")
+        upload(page, 0, tmp_path / "cells.csv")
         page.get_by_role("button", name="Read the upload").click()
         page.get_by_text("The tables could not be read.").wait_for()
         assert page.locator(".mil-card.stop p").count() >= 2
         page.get_by_role("button", name="Put away").click()
+        settle(page)
         page.get_by_role("button", name="Try the sample cohort").wait_for()
