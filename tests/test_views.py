@@ -284,10 +284,7 @@ def test_predictions_say_whether_the_explanation_is_faithful(loaded: Path) -> No
 def test_confounders_are_named_once(loaded: Path) -> None:
     at = page("predictions", cohort=cohort_key(loaded))
     folded = next(e for e in at.expander if e.label.startswith("Confounders"))
-    assert (
-        "explanation of the score" in folded.get("html")[0].body
-        or "explain the score" in folded.get("html")[0].body
-    )
+    assert "by itself" in folded.get("html")[0].body or "explain the score" in folded.get("html")[0].body
     assert len(folded.get("plotly_chart")) == 1
     facts = json.loads(next((loaded / "analyses").glob("*/analysis.json")).read_text(encoding="utf-8"))
     for warning in facts["warnings"]:
