@@ -131,7 +131,7 @@ def _doors() -> None:
     with first:
         st.subheader("Try the sample cohort", anchor=False)
         widgets.say(
-            "A made-up tissue study of 48 patients with known driver cells. It shows every view in a minute "
+            "A made-up tissue study of 48 patients with known driver cells. It shows every view "
             "and needs no data of yours."
         )
         st.button("Try the sample cohort", type="primary", on_click=_sample, key="sample")
