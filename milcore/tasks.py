@@ -1,13 +1,16 @@
-"""Everything that differs by kind of label: how it is read, its loss, its link, and its words.
+"""Everything that differs by kind of label: how it is read, its likelihood, its link, and its words.
 
-A task turns a score (one number a patient, linear in the evidence of the cells) into a prediction and compares it
-with the label. Everything else in milcore is the same for all tasks.
+A task turns the scores of a patient (K outputs, each a weighted mean of cell evidence) into a prediction and compares
+it with the label. Everything else in milcore is the same for all tasks. Throughout, y has the patients on its first
+axis: (B,) of 0/1 (binary), class numbers (multiclass) or values (regression), (B, 2) of time and event (survival);
+NaN where there is no label.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -15,11 +18,26 @@ import torch
 from torch.nn import functional
 
 from milcore.errors import MilError
+from milcore.measures import auroc, concordance, rank_correlation
 
-__all__ = ["MIN_PATIENTS", "Binary", "as_text", "binary"]
+__all__ = [
+    "MIN_PATIENTS",
+    "TASKS",
+    "Binary",
+    "Multiclass",
+    "Regression",
+    "Survival",
+    "Task",
+    "as_text",
+    "binary",
+    "read_task",
+]
 
 MIN_PATIENTS = 3  # in the smallest class: fewer cannot be in three folds
-
+MOST_CLASSES = 10  # a column of numbers with more different values is a measurement
+LEAST_VALUES = 10  # patients with a value for regression
+LEAST_EVENTS = 5  # events for survival: one for each fold
+TASKS = ("auto", "binary", "multiclass", "regression", "survival")
 POSITIVE_WORDS = frozenset(
     [
         "yes",
@@ -62,85 +80,485 @@ POSITIVE_WORDS = frozenset(
 NEGATION = re.compile(r"^(non|no|not)[\s_-]+|^non(?=[a-z])")
 
 
-@dataclass(frozen=True, eq=False)
-class Binary:
-    """Two classes. The score is the log-odds of the positive one, the prediction its probability.
+class Task:
+    """What the kinds of label have in common. `outputs` K: scores a patient; `main`: the name of the leading measure.
 
-    `classes` are (negative, positive); `y` (B,) is 1 for positive, 0 for negative, NaN without a label.
+    Likelihoods work on any number of sets of patients at once: score (..., T, K), y (..., T) or (..., T, 2).
     """
 
-    classes: tuple[str, str]
+    name: ClassVar[str]
+    main: ClassVar[str]
+    whole: ClassVar[bool] = False  # whether a loss needs all training patients at once
     y: np.ndarray
-
-    name = "binary"
+    classes: tuple[str, ...]
+    positive: str | None = None
 
     @property
-    def positive(self) -> str:
-        return self.classes[1]
+    def outputs(self) -> int:
+        """Scores a patient has."""
+        return 1
+
+    @property
+    def towards(self) -> str:
+        """What positive evidence argues for."""
+        raise NotImplementedError
 
     @property
     def labelled(self) -> np.ndarray:
         """(B,) which patients have a label."""
-        return ~np.isnan(self.y)
+        return ~np.isnan(self.y.reshape(len(self.y), -1)).any(1)
 
     @property
     def strata(self) -> np.ndarray:
         """(B,) the class that folds are balanced over; -1 without a label."""
         return np.where(self.labelled, np.nan_to_num(self.y), -1).astype(int)
 
-    @staticmethod
-    def link(score: np.ndarray) -> np.ndarray:
-        """Score to probability."""
-        return 1 / (1 + np.exp(-np.clip(score, -700, 700)))
+    def targets(self, train: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What models learn that may see train (m, B): y (m, B, ...), with shift and scale (m,) that bring their
+        outputs back to the label's units."""
+        y = np.broadcast_to(np.nan_to_num(self.y), (len(train), *self.y.shape))
+        return y, np.zeros(len(train)), np.ones(len(train))
 
-    @staticmethod
-    def loss(score: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """Log-loss of each score, same shape."""
-        return functional.softplus(score) - y * score
+    def base(self, train: np.ndarray) -> float:
+        """What is added to a score before the link: the label of the average training patient (B,), in regression."""
+        return 0.0
 
-    @staticmethod
-    def total_loss(score: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """Log-loss summed over the last axis."""
-        return (np.logaddexp(0, score) - y * score).sum(-1)
+    def link(self, score: np.ndarray) -> np.ndarray:
+        """Scores (..., K) to predictions of the same shape: probabilities, the value, or the relative risk."""
+        raise NotImplementedError
 
-    @staticmethod
-    def newton(score: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Gradient of the log-likelihood and its negative second derivative at each score."""
-        p = Binary.link(score)
-        return y - p, np.maximum(p * (1 - p), 1e-10)
+    def loss(self, score: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """Negative log-likelihood of each set, per patient: (..., T, K) -> (...)."""
+        raise NotImplementedError
+
+    def total_loss(self, score: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Negative log-likelihood of each set: (..., T, K) -> (...)."""
+        raise NotImplementedError
+
+    def gradient(self, score: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Of the log-likelihood, (T, K), for one set."""
+        raise NotImplementedError
+
+    def newton(self, kernel: np.ndarray, score: np.ndarray, y: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        """One Newton step of ridge regression in kernels (m, T, T), in dual coordinates: scores (m, T, K) at the old
+        ones -> new ones (m, T, K), zero outside mask (m, T)."""
+        raise NotImplementedError
+
+    def ranked(self, score: np.ndarray, y: np.ndarray, fold: np.ndarray) -> np.ndarray:
+        """The leading measure, within folds: score (..., n, K), y (..., n), fold (..., n) -> (...)."""
+        raise NotImplementedError
+
+    def linear(self, y: np.ndarray) -> np.ndarray:
+        """The label as numbers that least squares can learn: y (T, ...) of training patients -> (T, L)."""
+        return y[:, None]
 
     def words(self) -> np.ndarray:
         """(B,) labels as text, "" without one."""
-        return np.where(self.labelled, np.array(self.classes)[np.nan_to_num(self.y).astype(int)], "")
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, eq=False)
+class Binary(Task):
+    """Two classes. The score is the log-odds of the positive one, the prediction its probability.
+
+    `classes` are (negative, positive); `y` (B,) is 1 for positive, 0 for negative, NaN without a label.
+    """
+
+    classes: tuple[str, ...]
+    y: np.ndarray
+
+    name = "binary"
+    main = "auroc"
+
+    @property
+    def positive(self) -> str:  # type: ignore[override]
+        """The class that scores argue for."""
+        return self.classes[1]
+
+    @property
+    def towards(self) -> str:
+        return self.positive
+
+    def link(self, score: np.ndarray) -> np.ndarray:
+        return 1 / (1 + np.exp(-np.clip(score, -700, 700)))
+
+    def loss(self, score: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        s = score[..., 0]
+        return (functional.softplus(s) - y * s).mean(-1)
+
+    def total_loss(self, score: np.ndarray, y: np.ndarray) -> np.ndarray:
+        s = score[..., 0]
+        return (np.logaddexp(0, s) - y * s).sum(-1)
+
+    def gradient(self, score: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return y[..., None] - self.link(score)
+
+    def newton(self, kernel: np.ndarray, score: np.ndarray, y: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        # Rasmussen & Williams 2006, algorithm 3.1, which stays well conditioned when curvatures vanish.
+        s = score[..., 0]
+        p = self.link(s)
+        root = np.sqrt(np.maximum(p * (1 - p), 1e-10) * mask)
+        b = root**2 * s + (y - p) * mask
+        system = np.eye(s.shape[-1]) + root[:, :, None] * kernel * root[:, None, :]
+        inner = root * np.einsum("mpq,mq->mp", kernel, b)
+        return (b - root * np.linalg.solve(system, inner[..., None])[..., 0])[..., None]
+
+    def ranked(self, score: np.ndarray, y: np.ndarray, fold: np.ndarray) -> np.ndarray:
+        return auroc(score[..., 0], y, fold)
+
+    def words(self) -> np.ndarray:
+        return _class_words(self)
+
+
+@dataclass(frozen=True, eq=False)
+class Multiclass(Task):
+    """Three or more classes. Scores are centred over the classes, predictions their softmax; `y` (B,) is the number of
+    the class."""
+
+    classes: tuple[str, ...]
+    y: np.ndarray
+
+    name = "multiclass"
+    main = "auroc_macro"
+
+    @property
+    def outputs(self) -> int:
+        return len(self.classes)
+
+    @property
+    def towards(self) -> str:
+        return "the predicted class"
+
+    def _hot(self, y: np.ndarray) -> np.ndarray:
+        return (y[..., None] == np.arange(self.outputs)).astype(float)
+
+    def link(self, score: np.ndarray) -> np.ndarray:
+        e = np.exp(score - score.max(-1, keepdims=True))
+        return e / e.sum(-1, keepdims=True)
+
+    def loss(self, score: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        chosen = score.gather(-1, y.long()[..., None])[..., 0]
+        return (torch.logsumexp(score, -1) - chosen).mean(-1)
+
+    def total_loss(self, score: np.ndarray, y: np.ndarray) -> np.ndarray:
+        top = score.max(-1)
+        whole = top + np.log(np.exp(score - top[..., None]).sum(-1))
+        return (whole - (score * self._hot(y)).sum(-1)).sum(-1)
+
+    def gradient(self, score: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return self._hot(y) - self.link(score)
+
+    def newton(self, kernel: np.ndarray, score: np.ndarray, y: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        # Rasmussen & Williams 2006, algorithm 3.3: one T x T system for each class and one that joins them.
+        p = np.maximum(self.link(score), 1e-8) * mask[..., None]
+        b = p * score - p * (p * score).sum(-1, keepdims=True) + (self._hot(y) - p) * mask[..., None]
+        root = np.moveaxis(np.sqrt(p), -1, 1)  # (m, K, T)
+        T = score.shape[1]
+        system = np.eye(T) + root[..., :, None] * kernel[:, None] * root[..., None, :]
+        e = root[..., :, None] * np.linalg.solve(system, root[..., None] * np.eye(T))  # (m, K, T, T)
+        c = np.einsum("mkpq,mqk->mkp", e, np.einsum("mpq,mqk->mpk", kernel, b))
+        joined = e.sum(1) + np.eye(T) * ~mask[:, None, :]
+        shared = np.linalg.solve(joined, c.sum(1)[..., None])[..., 0]
+        return b - np.moveaxis(c, 1, -1) + np.einsum("mkpq,mq->mpk", e, shared)
+
+    def ranked(self, score: np.ndarray, y: np.ndarray, fold: np.ndarray) -> np.ndarray:
+        """Mean over the classes of each one's AUROC against the rest."""
+        each = [auroc(score[..., k], (y == k).astype(float), fold) for k in range(self.outputs)]
+        return np.mean(each, axis=0)
+
+    def linear(self, y: np.ndarray) -> np.ndarray:
+        return self._hot(y)
+
+    def words(self) -> np.ndarray:
+        return _class_words(self)
+
+
+@dataclass(frozen=True, eq=False)
+class Regression(Task):
+    """A number. The score is its distance from the average training patient's, the prediction the number itself."""
+
+    target: str
+    y: np.ndarray
+
+    name = "regression"
+    classes = ()
+    main = "spearman"
+
+    @property
+    def towards(self) -> str:
+        return f"higher {self.target}"
+
+    @property
+    def strata(self) -> np.ndarray:
+        """Runs of five or more patients in order of value, so that every fold holds low and high ones."""
+        known = np.flatnonzero(self.labelled)
+        out = np.full(len(self.y), -1)
+        out[known[np.argsort(self.y[known], kind="stable")]] = (
+            np.arange(len(known)) * max(1, len(known) // 5) // len(known)
+        )
+        return out
+
+    def targets(self, train: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        shift, scale = np.array([self._units(one) for one in train]).T
+        return (np.nan_to_num(self.y) - shift[:, None]) / scale[:, None], np.zeros(len(train)), scale
+
+    def _units(self, train: np.ndarray) -> tuple[float, float]:
+        return float(self.y[train].mean()), float(self.y[train].std()) or 1.0
+
+    def base(self, train: np.ndarray) -> float:
+        return self._units(train)[0]
+
+    def link(self, score: np.ndarray) -> np.ndarray:
+        return score
+
+    def loss(self, score: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return ((score[..., 0] - y) ** 2).mean(-1) / 2
+
+    def total_loss(self, score: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return ((score[..., 0] - y) ** 2).sum(-1) / 2
+
+    def gradient(self, score: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return y[..., None] - score
+
+    def newton(self, kernel: np.ndarray, score: np.ndarray, y: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        both = mask[:, :, None] & mask[:, None, :]
+        return np.linalg.solve(np.eye(score.shape[1]) + kernel * both, (y * mask)[..., None])
+
+    def ranked(self, score: np.ndarray, y: np.ndarray, fold: np.ndarray) -> np.ndarray:
+        return rank_correlation(score[..., 0], y, fold)
+
+    def words(self) -> np.ndarray:
+        return as_text(pd.Series(self.y))
+
+
+@dataclass(frozen=True, eq=False)
+class Survival(Task):
+    """Time until an event, or until a patient was last seen without it. The score is the log-risk against the average
+    training patient (Cox 1972, ties as in Breslow 1974), the prediction the relative risk; `y` (B, 2): time, event."""
+
+    target: str
+    y: np.ndarray
+
+    name = "survival"
+    classes = ()
+    main = "c_index"
+    whole = True
+
+    @property
+    def towards(self) -> str:
+        return "higher risk"
+
+    @property
+    def strata(self) -> np.ndarray:
+        """Events and censored patients, where there are enough of both to be in every fold."""
+        known, event = self.labelled, self.y[:, 1] == 1
+        both = (known & ~event).sum() >= LEAST_EVENTS
+        return np.where(known, event * 1 if both else 0, -1)
+
+    def link(self, score: np.ndarray) -> np.ndarray:
+        return np.exp(np.clip(score, -700, 700))
+
+    def loss(self, score: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        s, time, event = score[..., 0], y[..., 0], y[..., 1]
+        risk = time[..., None, :] >= time[..., :, None]  # [i, j]: j was still there when i's event came
+        at_risk = torch.where(risk, s[..., None, :], -torch.inf).logsumexp(-1)
+        return ((at_risk - s) * event).sum(-1) / event.sum(-1).clamp(min=1)
+
+    def total_loss(self, score: np.ndarray, y: np.ndarray) -> np.ndarray:
+        s, time, event = score[..., 0], y[..., 0], y[..., 1]
+        risk = time[..., None, :] >= time[..., :, None]
+        top = s.max(-1, keepdims=True)
+        at_risk = top + np.log((np.exp(s - top)[..., None, :] * risk).sum(-1))
+        return ((at_risk - s) * event).sum(-1)
+
+    def gradient(self, score: np.ndarray, y: np.ndarray) -> np.ndarray:
+        share = self._shares(score[None], y[None], np.ones((1, len(y)), bool))[0]
+        return (y[:, 1] - share.sum(0))[:, None]
+
+    def _shares(self, score: np.ndarray, y: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        """(m, T, T): row i holds each patient's share of the risk when i's event came; 0 without an event."""
+        s, time = np.where(mask, score[..., 0], -np.inf), y[..., 0]
+        e = np.exp(s - s.max(1, keepdims=True))[:, None, :] * (time[:, None, :] >= time[:, :, None])
+        share = e / np.maximum(e.sum(2, keepdims=True), 1e-300)
+        return share * (y[..., 1] * mask)[:, :, None]
+
+    def newton(self, kernel: np.ndarray, score: np.ndarray, y: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        share = self._shares(score, y, mask)
+        expected = share.sum(1)
+        curvature = np.eye(len(mask[0])) * expected[:, None, :] - np.swapaxes(share, 1, 2) @ share
+        b = np.einsum("mpq,mq->mp", curvature, score[..., 0]) + (y[..., 1] - expected) * mask
+        return np.linalg.solve(np.eye(len(mask[0])) + curvature @ kernel, b[..., None])
+
+    def ranked(self, score: np.ndarray, y: np.ndarray, fold: np.ndarray) -> np.ndarray:
+        return concordance(score[..., 0], y, fold)
+
+    def linear(self, y: np.ndarray) -> np.ndarray:
+        """Martingale residuals without any score (Therneau, Biometrika 1990): events less those expected by then."""
+        time, event = y.T
+        risk = (time >= time[:, None]).sum(1)
+        expected = ((event / risk) * (time <= time[:, None])).sum(1)
+        return (event - expected)[:, None]
+
+    def words(self) -> np.ndarray:
+        """The time, with a + where the event had not come."""
+        time = as_text(pd.Series(self.y[:, 0]))
+        plus = np.where(self.y[:, 1] == 1, "", "+")
+        return np.where(self.labelled, np.char.add(time, plus), "")
+
+
+def read_task(
+    labels: pd.Series,
+    *,
+    target: str,
+    kind: str = "auto",
+    positive: str | None = None,
+    times: pd.Series | None = None,
+    time: str | None = None,
+    groups: np.ndarray | None = None,
+) -> Task:
+    """Reads a column of labels (and of `times`, named `time`, for survival); missing, blank and infinite ones count as
+    no label. `kind` auto: survival where a time is given, classes where there are few different values, else a number.
+
+    MilError unless there is enough to learn from: 3 patients of every class (`groups` (B,) where bags are not
+    patients), 10 patients with different values, or 5 events.
+    """
+    if kind == "auto":
+        kind = "survival" if time is not None else _kind(labels)
+    if time is not None and kind != "survival":
+        problem = f"A time has no use in {kind}."
+        raise MilError(problem, f"--time {time}", "Leave it out, or choose --task survival.")
+    if positive is not None and kind != "binary":
+        problem = f"No class is positive in {kind}."
+        raise MilError(problem, f"--positive {positive}", "Leave --positive out.")
+    if kind == "survival":
+        if times is None:
+            problem = "Survival needs a time."
+            raise MilError(problem, "--time", "Name the column of times with --time.")
+        return _survival(labels, times, target=target, time=str(time))
+    if kind == "regression":
+        return _regression(labels, target=target)
+    if kind == "multiclass":
+        return _multiclass(labels, target=target, groups=groups)
+    return binary(labels, target=target, positive=positive, groups=groups)
+
+
+def _kind(labels: pd.Series) -> str:
+    text = as_text(labels)
+    different = len(set(text) - {""})
+    if different > MOST_CLASSES and len(_numbers(labels)[1]) == 0:
+        return "regression"
+    return "multiclass" if different > 2 else "binary"
 
 
 def binary(
     labels: pd.Series, *, target: str, positive: str | None = None, groups: np.ndarray | None = None
 ) -> Binary:
-    """Reads a column of two labels; missing, blank and infinite ones count as no label.
-
-    MilError unless there are exactly two labels, each with at least 3 patients (`groups` (B,) where bags are not
-    patients), and `positive` is one of them.
-    """
+    """Reads a column of two labels, as `read_task`; MilError also where `positive` is not one of them."""
     text = as_text(labels)
-    rows = pd.DataFrame({"label": text, "group": np.arange(len(text)) if groups is None else groups})
-    counts = rows[text != ""].drop_duplicates()["label"].value_counts()
+    counts = _counts(text, groups)
     classes = sorted(counts.index)
     if len(classes) != 2:
         raise _not_two(target, counts)
     if positive is not None and positive not in classes:
         problem = f"'{positive}' is not a label of '{target}'."
         raise MilError(problem, f"Labels: {_listed(classes)}", "Give one of these as --positive.")
-    if counts.min() < MIN_PATIENTS:
-        problem = f"Class '{counts.idxmin()}' of '{target}' has {counts.min()} patient(s); {MIN_PATIENTS} are needed."
-        raise MilError(
-            problem, f"Patients per label: {_counted(counts)}", "Add patients or choose another target."
-        )
+    _enough(counts, target)
     yes = positive if positive is not None else _positive(counts)
     no = next(c for c in classes if c != yes)
-    y = np.where(text == yes, 1.0, np.where(text == no, 0.0, np.nan))
+    return Binary((no, yes), _fixed(np.where(text == yes, 1.0, np.where(text == no, 0.0, np.nan))))
+
+
+def _multiclass(labels: pd.Series, *, target: str, groups: np.ndarray | None) -> Multiclass:
+    text = as_text(labels)
+    counts = _counts(text, groups)
+    if len(counts) < 3:
+        problem = f"'{target}' has {len(counts)} different labels; multiclass needs three or more."
+        raise MilError(problem, f"Patients per label: {_counted(counts)}", "Choose --task auto.")
+    _enough(counts, target)
+    classes = tuple(sorted(counts.index))
+    place = {label: float(k) for k, label in enumerate(classes)}
+    return Multiclass(classes, _fixed(np.array([place.get(label, np.nan) for label in text])))
+
+
+def _regression(labels: pd.Series, *, target: str) -> Regression:
+    values, odd = _numbers(labels)
+    if len(odd):
+        problem = f"'{odd[0]}' in '{target}' is not a number."
+        raise MilError(problem, f"{len(odd)} such value(s)", "Mend them, or choose --task multiclass.")
+    known = values[~np.isnan(values)]
+    if len(known) < LEAST_VALUES or len(set(known)) < 3:
+        problem = (
+            f"'{target}' has {len(known)} value(s), {len(set(known))} different; {LEAST_VALUES} are needed."
+        )
+        raise MilError(problem, "--task regression", "Add patients or choose another target.")
+    return Regression(target, _fixed(values))
+
+
+def _survival(labels: pd.Series, times: pd.Series, *, target: str, time: str) -> Survival:
+    t, odd = _numbers(times)
+    if len(odd):
+        problem = f"'{odd[0]}' in '{time}' is not a number."
+        raise MilError(problem, "--time", "Times must be numbers, such as days.")
+    if (t < 0).any():
+        problem = f"{t[t < 0][0]:g} in '{time}' is negative."
+        raise MilError(problem, "--time", "Mend it; times count from the start.")
+    event = _events(labels, target)
+    if (event == 1).sum() < LEAST_EVENTS:
+        problem = f"'{target}' has {int((event == 1).sum())} event(s); {LEAST_EVENTS} are needed."
+        raise MilError(
+            problem, "An event is 1, yes, true or dead.", "Add patients, or check what the column means."
+        )
+    y = np.stack([t, event], 1)
+    y[np.isnan(y).any(1)] = np.nan
+    if (y[:, 1] == 1).sum() < LEAST_EVENTS:
+        problem = f"Only {int((y[:, 1] == 1).sum())} event(s) of '{target}' have a time in '{time}'."
+        raise MilError(problem, f"{LEAST_EVENTS} are needed.", "Fill in the times.")
+    return Survival(target, _fixed(y))
+
+
+def _events(labels: pd.Series, target: str) -> np.ndarray:
+    """(B,) 1 where the event happened, 0 where not, NaN where unknown."""
+    text = as_text(labels)
+    different = sorted(set(text) - {""})
+    if len(different) > 2:
+        problem = f"'{target}' has {len(different)} different values; an event happened or not."
+        raise MilError(problem, f"Values: {_listed(different[:8])}", "Name a column of 0 and 1 as --target.")
+    happened = [label for label in different if _sounds_positive(label)]
+    if len(different) == 2 and len(happened) != 1:
+        problem = f"It is not clear which of {_listed(different)} in '{target}' is the event."
+        raise MilError(problem, "--target", "Use 1 where it happened and 0 where it did not.")
+    return np.where(text == "", np.nan, np.isin(text, happened).astype(float))
+
+
+def _numbers(labels: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+    """Values (B,), NaN where missing or infinite; and the texts that are not numbers."""
+    text = as_text(labels)
+    values = pd.to_numeric(pd.Series(text), errors="coerce").to_numpy(float, copy=True)
+    odd = text[np.isnan(values) & (text != "") & (np.char.lower(text) != "nan")]
+    values[~np.isfinite(values)] = np.nan
+    return values, odd
+
+
+def _fixed(y: np.ndarray) -> np.ndarray:
     y.flags.writeable = False
-    return Binary((no, yes), y)
+    return y
+
+
+def _class_words(task: Binary | Multiclass) -> np.ndarray:
+    return np.where(task.labelled, np.array(task.classes)[np.nan_to_num(task.y).astype(int)], "")
+
+
+def _counts(text: np.ndarray, groups: np.ndarray | None) -> pd.Series:
+    """Patients of each label."""
+    rows = pd.DataFrame({"label": text, "group": np.arange(len(text)) if groups is None else groups})
+    return rows[text != ""].drop_duplicates()["label"].value_counts()
+
+
+def _enough(counts: pd.Series, target: str) -> None:
+    if counts.min() < MIN_PATIENTS:
+        problem = f"Class '{counts.idxmin()}' of '{target}' has {counts.min()} patient(s); {MIN_PATIENTS} are needed."
+        fix = "Keep the larger classes with --classes A,B, add patients, or choose another target."
+        raise MilError(problem, f"Patients per label: {_counted(counts)}", fix)
 
 
 def as_text(labels: pd.Series) -> np.ndarray:
@@ -179,7 +597,9 @@ def _not_two(target: str, counts: pd.Series) -> MilError:
         return MilError(problem, "A model needs two to tell apart.", "Choose another target.")
     problem = f"'{target}' has {len(counts)} different labels; two are needed."
     return MilError(
-        problem, f"Patients per label: {_counted(counts)}", "Keep two of them with --classes A,B."
+        problem,
+        f"Patients per label: {_counted(counts)}",
+        "Keep two of them with --classes A,B, or choose --task multiclass.",
     )
 
 
