@@ -21,12 +21,13 @@ from milcore.errors import MilError
 from milcore.evidence import leave_group_out
 from milcore.folder import aside
 from milcore.stacking import Mixture
-from milcore.tasks import Binary
+from milcore.tasks import KINDS
 from milcore.training import Member, Settings
 
 __all__ = ["VERSION", "Analysis"]
 
-VERSION = 1  # of the folder
+VERSION = 2  # of the folder
+MIXED = ("a", "b", "base")  # parts of the mixture, a file each
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,20 +43,43 @@ class Analysis:
     members: dict[str, Member]
     mixture: Mixture
 
+    @property
+    def outputs(self) -> np.ndarray:
+        """(B,) the output that a patient's plain numbers speak of: the predicted class where there are several."""
+        if self.facts["task"] != "multiclass":
+            return np.zeros(self.cohort.B, int)
+        names = ["patient", "region"] if self.cohort.bag == "region" else ["patient"]
+        called = self.predictions.astype(dict.fromkeys(names, str)).set_index(names)["prediction"]
+        every = pd.MultiIndex.from_frame(self.cohort.patients[names].astype(str))
+        place = called.set_axis(pd.MultiIndex.from_frame(called.index.to_frame())).reindex(every)
+        codes = pd.Categorical(place, categories=self.facts["classes"]).codes
+        return np.maximum(codes, 0).astype(int)
+
     def judged(self) -> pd.DataFrame:
-        """The predictions with `called` (above the threshold), `wrong` (labelled, and called otherwise) and `open` (the
-        range over retrained models crosses the threshold: not decided)."""
-        table, limit = self.predictions, self.facts["threshold"]
-        called = table["prediction"] > limit
+        """The predictions with `called` (above the threshold; the class), `wrong` (labelled, and called otherwise) and
+        `open` (not decided: the range over retrained models crosses the threshold, or reaches the next class). A number
+        or a risk is not called anything."""
+        table, kind = self.predictions, self.facts["task"]
         known = (table["label"] != "") & table["prediction"].notna()
-        wrong = known & (called != (table["label"] == self.facts["positive"]))
-        return table.assign(
-            called=called, wrong=wrong, open=(table["low"] <= limit) & (table["high"] > limit)
-        )
+        if kind == "binary":
+            limit = self.facts["threshold"]
+            called = table["prediction"] > limit
+            wrong = known & (called != (table["label"] == self.facts["positive"]))
+            return table.assign(
+                called=called, wrong=wrong, open=(table["low"] <= limit) & (table["high"] > limit)
+            )
+        if kind == "multiclass":
+            second = np.sort(table[[f"p_{name}" for name in self.facts["classes"]]].to_numpy(), 1)[:, -2]
+            called = table["prediction"]
+            return table.assign(
+                called=called, wrong=known & (called != table["label"]), open=table["low"] <= second
+            )
+        return table.assign(called=False, wrong=False, open=False)
 
     def without(self, cells: np.ndarray) -> pd.DataFrame:
         """What the score would be without counting some cells (indices or a mask, cohort order): one row for each
-        patient that loses any, with score and prediction before and after; NaN where no cell would be left.
+        patient that loses any, with score and prediction before and after (of several classes, those of the predicted
+        one); NaN where no cell would be left.
 
         Exact for these models; model, features and neighbours stay as they are.
         """
@@ -64,33 +88,36 @@ class Analysis:
         gone &= ~np.isnan(self.cells["evidence"].to_numpy())
         touched = np.unique(self.cohort.owner[gone])
         names = self.cohort.patients["patient"].to_numpy()[touched]
-        before = np.array([self._score(b) for b in touched])
-        after = before - [self._loss(b, gone[self.cohort.rows(b)]) for b in touched]
-        return pd.DataFrame(
-            {
-                "patient": names,
-                "score": before,
-                "score_without": after,
-                "prediction": Binary.link(before),
-                "prediction_without": Binary.link(after),
-            }
-        )
+        before = np.array([self._scores(b) for b in touched]).reshape(len(touched), -1)
+        lost = np.array([self._loss(b, gone[self.cohort.rows(b)]) for b in touched]).reshape(before.shape)
+        after = before - lost
+        base, output = self.mixture.base[:, touched].mean(0)[:, None], self.outputs[touched][:, None]
+        link = KINDS[self.facts["task"]].link
+        shown = {
+            "score": before,
+            "score_without": after,
+            "prediction": link(before + base),
+            "prediction_without": link(after + base),
+        }
+        own = {name: np.take_along_axis(values, output, 1)[:, 0] for name, values in shown.items()}
+        return pd.DataFrame({"patient": names} | own)
 
-    def _score(self, b: int) -> float:
-        return float(self.cells["contribution"].to_numpy()[self.cohort.rows(b)].sum())
-
-    def _loss(self, b: int, gone: np.ndarray) -> float:
-        """Mean over repeats of what the members' scores of patient b lose."""
-        rows, R = self.cohort.rows(b), len(self.mixture.a)
-        lost = 0.0
+    def _scores(self, b: int) -> np.ndarray:
+        """(K,) mean over repeats."""
+        rows = self.cohort.rows(b)
+        score = self.mixture.a[:, b].mean(0)
         for m, name in enumerate(self.mixture.members):
-            w, v = self.members[name].weight[:, rows], self.members[name].evidence[:, rows]
+            w, v = self.members[name].weight[:, rows].astype(float), self.members[name].evidence[:, rows]
+            score = score + np.einsum("r,rn,rnk->k", self.mixture.b[m, :, b], w, v) / len(w)
+        return score
+
+    def _loss(self, b: int, gone: np.ndarray) -> np.ndarray:
+        """(K,) mean over repeats of what the members' scores of patient b lose."""
+        rows, R = self.cohort.rows(b), len(self.mixture.a)
+        lost = np.zeros(self.mixture.a.shape[2])
+        for m, name in enumerate(self.mixture.members):
             for r in range(R):
-                lost += (
-                    self.mixture.b[m, r, b]
-                    * leave_group_out(w[r].astype(float), v[r].astype(float), gone)
-                    / R
-                )
+                lost += self.mixture.b[m, r, b] * leave_group_out(self.members[name], r, rows, gone, b) / R
         return lost
 
     def save(self, folder: Path, *, also: Callable[[Path], None] | None = None) -> Analysis:
@@ -128,23 +155,36 @@ def _write(analysis: Analysis, folder: Path) -> None:
     (folder / "analysis.json").write_text(json.dumps(analysis.facts, indent=1, allow_nan=False))
     analysis.predictions.to_csv(folder / "predictions.csv", index=False)
     if cohort.bag == "region":
-        _by_patient(analysis.predictions).to_csv(folder / "predictions_patient.csv", index=False)
+        _by_patient(analysis).to_csv(folder / "predictions_patient.csv", index=False)
     pq.write_table(_in_input_order(analysis.cells, cohort), folder / "cells.parquet", compression="zstd")
     members = folder / "members"
     members.mkdir()
     for name, member in analysis.members.items():
         np.save(members / f"w_{name}.npy", member.weight)
         np.save(members / f"v_{name}.npy", member.evidence)
-    np.save(members / "a.npy", analysis.mixture.a)
-    np.save(members / "b.npy", analysis.mixture.b)
+        if member.rank is not None and member.share is not None:
+            np.save(members / f"rank_{name}.npy", member.rank)
+            np.save(members / f"share_{name}.npy", member.share)
+    for part in MIXED:
+        np.save(members / f"{part}.npy", getattr(analysis.mixture, part))
 
 
-def _by_patient(predictions: pd.DataFrame) -> pd.DataFrame:
+def _by_patient(analysis: Analysis) -> pd.DataFrame:
     """Mean score of a patient's regions; its label where they agree, else empty."""
+    predictions, kind = analysis.predictions, analysis.facts["task"]
     grouped = predictions.groupby("patient", sort=False)
     label = grouped["label"].agg(lambda labels: labels.iloc[0] if labels.nunique() == 1 else "")
+    if kind == "multiclass":
+        classes = analysis.facts["classes"]
+        scores = grouped[[f"score_{name}" for name in classes]].mean()
+        p = KINDS[kind].link(scores.to_numpy())
+        called = p.argmax(1)
+        every = pd.DataFrame(p, scores.index, [f"p_{name}" for name in classes])
+        table = pd.DataFrame({"label": label, "score": scores.to_numpy()[np.arange(len(p)), called]})
+        return table.assign(prediction=np.array(classes)[called]).join(scores).join(every).reset_index()
     score = grouped["score"].mean()
-    return pd.DataFrame({"label": label, "score": score, "prediction": Binary.link(score)}).reset_index()
+    value = grouped["prediction"].mean() if kind == "regression" else KINDS[kind].link(score)
+    return pd.DataFrame({"label": label, "score": score, "prediction": value}).reset_index()
 
 
 def _in_input_order(cells: pd.DataFrame, cohort: Cohort) -> pa.Table:
@@ -177,28 +217,36 @@ def _facts(folder: Path) -> dict[str, Any]:
 def _read(folder: Path, facts: dict[str, Any], cohort: Cohort) -> Analysis:
     stored = pd.read_parquet(folder / "cells.parquet")
     cells = stored.take(cohort.order).reset_index(drop=True)
-    predictions = pd.read_csv(
+    names = tuple(facts["pooling"]["members"])
+    mixed = {part: np.load(folder / "members" / f"{part}.npy", mmap_mode="r") for part in MIXED}
+    members = {name: _member(folder / "members", name, (len(mixed["a"]), cohort.N)) for name in names}
+    settings, mixture = Settings.from_json(facts["settings"]), Mixture(names, **mixed)
+    return Analysis(cohort, settings, facts, _predictions(folder, facts), cells, members, mixture)
+
+
+def _predictions(folder: Path, facts: dict[str, Any]) -> pd.DataFrame:
+    text = {"patient": str, "region": str, "label": str}
+    numbers = ("score", "low", "high")
+    if facts["task"] == "multiclass":
+        text["prediction"] = str
+    else:
+        numbers += ("prediction",)
+    return pd.read_csv(
         folder / "predictions.csv",
-        dtype={"patient": str, "region": str, "label": str},
+        dtype=text,
         keep_default_na=False,
-        na_values={"score": [""], "prediction": [""], "low": [""], "high": [""]},
+        na_values={name: [""] for name in (*numbers, "time", "event")},
         float_precision="round_trip",
     )
-    names = tuple(facts["pooling"]["members"])
-    a, b = (np.load(folder / "members" / f"{part}.npy", mmap_mode="r") for part in "ab")
-    members = {}
-    for name in names:
-        w, v = (np.load(folder / "members" / f"{part}_{name}.npy", mmap_mode="r") for part in "wv")
-        if w.shape != (len(a), cohort.N) or v.shape != w.shape:
-            problem = f"members of shape {w.shape} for {cohort.N} cells"
-            raise ValueError(problem)
-        members[name] = Member(w, v, np.empty(0))
-    return Analysis(
-        cohort,
-        Settings.from_json(facts["settings"]),
-        facts,
-        predictions,
-        cells,
-        members,
-        Mixture(names, a, b),
-    )
+
+
+def _member(folder: Path, name: str, shape: tuple[int, int]) -> Member:
+    def part(kind: str) -> np.ndarray | None:
+        file = folder / f"{kind}_{name}.npy"
+        return np.load(file, mmap_mode="r") if kind in "wv" or file.exists() else None
+
+    w, v = part("w"), part("v")
+    if w is None or v is None or w.shape != shape or v.shape[:2] != shape:
+        problem = f"members of another shape than {shape}"
+        raise ValueError(problem)
+    return Member(w, v, np.empty(0), part("rank"), part("share"))

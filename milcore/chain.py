@@ -22,8 +22,8 @@ from milcore.preprocess import Moments, moments, transformed
 from milcore.probes import probe
 from milcore.progress import Progress
 from milcore.projection import umap_map
-from milcore.stacking import Mixture, stack
-from milcore.tasks import Binary, as_text, binary
+from milcore.stacking import Mixture, best, stack
+from milcore.tasks import Binary, Multiclass, Regression, Survival, Task, as_text, read_task
 from milcore.training import Member, Settings, cross_fit
 
 __all__ = ["analyse"]
@@ -31,8 +31,20 @@ __all__ = ["analyse"]
 PERMUTATIONS = 1000
 KINDS = 30  # of known cells that are reported, the most frequent ones
 MEMBERS = {"auto": ("neighbourhood", "attention")}  # any other rule is its own only member
-JUDGED = ("scores", "roc", "threshold", "null", "baselines", "probes", "faithfulness", "known", "verdict")
-LIBRARIES = ("numpy", "scipy", "torch", "faiss-cpu", "umap-learn", "pandas")
+JUDGED = (
+    "scores",
+    "roc",
+    "confusion",
+    "survival",
+    "threshold",
+    "null",
+    "baselines",
+    "probes",
+    "faithfulness",
+    "known",
+    "verdict",
+)
+LIBRARIES = ("lifelines", "numpy", "scipy", "torch", "faiss-cpu", "umap-learn", "pandas")
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +53,7 @@ class _Case:
 
     cohort: Cohort
     settings: Settings
-    task: Binary
+    task: Task
     kept: np.ndarray
     plan: Plan
 
@@ -67,10 +79,16 @@ def analyse(cohort: Cohort, settings: Settings, progress: Progress | None = None
     with progress.stage("evidence"):
         mixture, shown, alone = _explained(case, members)
     with progress.stage("validation"):
-        judged = _judged(case, around, measured, shown, alone, progress)
+        judged = _judged(case, around, measured, members, mixture, shown, alone, progress)
         seen = np.flatnonzero(kept)
         judged["faithfulness"] = faithfulness(
-            members, mixture, cohort.offsets, seen, seed=settings.seed, share=progress.share
+            members,
+            mixture,
+            cohort.offsets,
+            seen,
+            outputs=_outputs(shown),
+            seed=settings.seed,
+            share=progress.share,
         )
         judged["spread"] = {name: member_scores(one, cohort.offsets) for name, one in members.items()}
     with progress.stage("umap"):
@@ -78,14 +96,19 @@ def analyse(cohort: Cohort, settings: Settings, progress: Progress | None = None
     facts = _all_facts(case, mixture, alone, judged)
     facts["timings"] = {name: round(seconds, 3) for name, seconds in progress.timings.items()}
     table = _cells(case, shown, alone, coordinates)
-    return Analysis(cohort, settings, facts, _predictions(case, shown), table, members, mixture)
+    return Analysis(cohort, settings, facts, _predictions(case, mixture, shown), table, members, mixture)
 
 
 def _rule(settings: Settings) -> tuple[str, ...]:
     return MEMBERS.get(settings.pooling, (settings.pooling,))
 
 
-def _target(cohort: Cohort, settings: Settings) -> tuple[Binary, np.ndarray]:
+def _outputs(shown: Shown) -> np.ndarray:
+    """(B,) the output that a patient's plain numbers speak of: the predicted class where there are several."""
+    return shown.score.mean(0).argmax(1)
+
+
+def _target(cohort: Cohort, settings: Settings) -> tuple[Task, np.ndarray]:
     """The task, and (B,) which patients take part: with --classes only those of these labels."""
     labels = cohort.label(settings.target)
     kept = np.ones(cohort.B, bool)
@@ -102,7 +125,15 @@ def _target(cohort: Cohort, settings: Settings) -> tuple[Binary, np.ndarray]:
                 )
         kept = np.isin(text, settings.classes)
         labels = pd.Series(np.where(kept, text, ""))
-    task = binary(labels, target=settings.target, positive=settings.positive, groups=cohort.groups)
+    task = read_task(
+        labels,
+        target=settings.target,
+        kind=settings.task,
+        positive=settings.positive,
+        times=None if settings.time is None else cohort.label(settings.time),
+        time=settings.time,
+        groups=cohort.groups,
+    )
     return task, kept
 
 
@@ -122,12 +153,15 @@ def _neighbourhood(case: _Case, around: neighbourhood.Abundance, progress: Progr
 
 def _networks(case: _Case, pooling: str, x: np.ndarray, measured: Moments, progress: Progress) -> Member:
     offsets, seed = case.cohort.offsets, case.settings.seed
-    return cross_fit(
+    candidates = cross_fit(
         x, offsets, measured, case.plan, case.task, pooling=pooling, seed=seed, share=progress.share
     )
+    return best(candidates, offsets, case.plan, case.task)
 
 
-def _explained(case: _Case, members: dict[str, Member]) -> tuple[Mixture, Shown, dict[str, Shown]]:
+def _explained(
+    case: _Case, members: dict[str, Member]
+) -> tuple[Mixture, Shown, dict[str, tuple[Mixture, Shown]]]:
     """The mixture and what it shows; and what each member would show alone, calibrated in the same way."""
 
     def explained(some: dict[str, Member]) -> tuple[Mixture, Shown]:
@@ -136,40 +170,57 @@ def _explained(case: _Case, members: dict[str, Member]) -> tuple[Mixture, Shown,
 
     mixture, shown = explained(members)
     if len(members) == 1:
-        return mixture, shown, dict.fromkeys(members, shown)
-    return mixture, shown, {name: explained({name: member})[1] for name, member in members.items()}
+        return mixture, shown, dict.fromkeys(members, (mixture, shown))
+    return mixture, shown, {name: explained({name: member}) for name, member in members.items()}
 
 
 def _early(case: _Case, name: str, ranked: np.ndarray, inner: np.ndarray) -> dict[str, Any]:
-    """One member's out-of-fold scores (R, B), calibrated, to be seen while the others train."""
+    """One member's out-of-fold scores (R, B, K), calibrated, to be seen while the others train."""
     task, kept, known = case.task, case.kept, case.task.labelled
     mixture = stack({name: Member(np.empty(0), np.empty(0), inner)}, case.plan, task)
-    scores = mixture.a + mixture.b[0] * ranked
-    pairs = validation.auroc(scores[:, known], task.y[None, known], case.plan.fold[:, known])
-    shown = Binary.link(scores.mean(0)[kept])
-    rows = zip(case.cohort.patients["patient"][kept], task.words()[kept], shown, strict=True)
+    level = _level(mixture, mixture.a + mixture.b[0][..., None] * ranked)
+    reached = task.ranked(level[:, known], task.y[known][None], case.plan.fold[:, known])
+    shown = task.link(level.mean(0)[kept])
+    names, labels = case.cohort.patients["patient"][kept], task.words()[kept]
+    called = np.array(task.classes)[shown.argmax(1)] if task.outputs > 1 else np.full(len(shown), "")
+    rows = zip(names, labels, shown.max(1), called, strict=True)
     return {
         "member": name,
+        "task": task.name,
+        "towards": task.towards,
         "positive": task.positive,
-        "auroc": float(pairs.mean()),
-        "predictions": [{"patient": str(p), "label": str(w), "prediction": float(v)} for p, w, v in rows],
+        "main": task.main,
+        "value": float(reached.mean()),
+        "predictions": [
+            {"patient": str(p), "label": str(w), "prediction": float(v), "called": str(c)}
+            for p, w, v, c in rows
+        ],
     }
+
+
+def _level(mixture: Mixture, score: np.ndarray) -> np.ndarray:
+    """Scores (R, B, K) as the link takes them."""
+    return score + mixture.base[..., None]
 
 
 def _judged(
     case: _Case,
     around: neighbourhood.Abundance,
     measured: Moments,
+    members: dict[str, Member],
+    mixture: Mixture,
     shown: Shown,
-    alone: dict[str, Shown],
+    alone: dict[str, tuple[Mixture, Shown]],
     progress: Progress,
 ) -> dict[str, Any]:
     """Scores, those of the members, the null, baselines, probes, known cells, and the verdict."""
     cohort, settings, task, dealt = case.cohort, case.settings, case.task, case.plan
-    cut = _thresholds(dealt, task)
-    out: dict[str, Any] = {"threshold": float(Binary.link(cut).mean())}
+    cut = _thresholds(dealt, task) if isinstance(task, Binary) else np.zeros(cohort.B)
+    out: dict[str, Any] = {}
+    if isinstance(task, Binary):
+        out["threshold"] = float(task.link(cut).mean())
     permutations = PERMUTATIONS if settings.permutations is None else settings.permutations
-    if permutations and dealt.one_bag_each:  # bags of one patient are not exchangeable
+    if permutations:
         out["null"] = validation.null(
             around.kernels,
             dealt,
@@ -180,11 +231,17 @@ def _judged(
         )
     wide = validation.widening(out.get("null"), dealt, task)
 
-    def scored(score: np.ndarray) -> dict[str, dict[str, Any]]:
-        return validation.scores(score, dealt, task, threshold=cut, widening=wide, seed=settings.seed)
+    def scored(level: np.ndarray) -> dict[str, dict[str, Any]]:
+        return validation.scores(level, dealt, task, threshold=cut, widening=wide, seed=settings.seed)
 
-    out["scores"], out["roc"] = scored(shown.score), validation.roc(shown.score, dealt, task)
-    out["members"] = {name: scored(one.score) for name, one in alone.items()}
+    level = _level(mixture, shown.score)
+    out["scores"], out["roc"] = scored(level), validation.roc(level, dealt, task)
+    if isinstance(task, Multiclass):
+        out["confusion"] = validation.confusion(level, task)
+    if isinstance(task, Survival):
+        cuts = _risk_cuts(case, members, mixture)
+        out["survival"] = validation.survival_groups(level, cuts, dealt, task, out.get("null"))
+    out["members"] = {name: scored(_level(own, one.score)) for name, (own, one) in alone.items()}
     out["baselines"] = {}
     for name, summary in summaries(cohort, around.graph, measured, seed=settings.seed).items():
         out["baselines"][name] = baseline(summary, dealt, task, widening=wide, seed=settings.seed)
@@ -195,13 +252,28 @@ def _judged(
     return out
 
 
+def _risk_cuts(case: _Case, members: dict[str, Member], mixture: Mixture) -> np.ndarray:
+    """(R, B) the score that parts higher from lower risk: median inner held-out score of the training patients."""
+    dealt, out = case.plan, np.empty(case.plan.fold.shape)
+    for r in range(dealt.repeats):
+        for f in range(dealt.folds):
+            there, train = np.flatnonzero(dealt.fold[r] == f), dealt.training(r, (f,))
+            inner = mixture.a[r, there[0], 0] + sum(
+                mixture.b[m, r, there[0]] * member.inner[r, f, train, 0]
+                for m, member in enumerate(members.values())
+            )
+            out[r, there] = np.median(inner)
+    return out
+
+
 def _known(case: _Case, shown: Shown) -> dict[str, dict[str, Any]]:
     """How well importance finds each kind of cell of the --known column: value -> {cells, auroc, average_precision}."""
     from sklearn.metrics import average_precision_score, roc_auc_score
 
     columns = [c["name"] for c in case.cohort.source.get("columns", []) if c["role"] == "known"]
     seen = case.kept[case.cohort.owner]
-    importance = (shown.contribution * np.diff(case.cohort.offsets)[case.cohort.owner])[seen]
+    own = _plain(case, shown.contribution, _outputs(shown))
+    importance = (own * np.diff(case.cohort.offsets)[case.cohort.owner])[seen]
     out = {}
     for column in columns:
         text = pd.Series(case.cohort.cells[column])[seen].astype("string")
@@ -226,10 +298,9 @@ def _thresholds(dealt: Plan, task: Binary) -> np.ndarray:
 
 
 def _all_facts(
-    case: _Case, mixture: Mixture, alone: dict[str, Shown], judged: dict[str, Any]
+    case: _Case, mixture: Mixture, alone: dict[str, tuple[Mixture, Shown]], judged: dict[str, Any]
 ) -> dict[str, Any]:
     cohort, settings, task, kept, dealt = case.cohort, case.settings, case.task, case.kept, case.plan
-    words = task.words()[kept]
     weight = mixture.weights(judged["spread"])
     facts: dict[str, Any] = {
         "version": VERSION,
@@ -243,12 +314,13 @@ def _all_facts(
             "features": cohort.F,
         },
         "task": task.name,
+        "task_why": _task_why(case),
         "classes": list(task.classes),
         "positive": task.positive,
-        "counts": {
-            **{c: int((words == c).sum()) for c in task.classes},
-            "unlabelled": int((words == "").sum()),
-        },
+        "towards": task.towards,
+        "main": task.main,
+        "chance": validation.CHANCE[task.main],
+        "counts": _counts(case),
         "folds": dealt.folds,
         "repeats": dealt.repeats,
         "pooling": {
@@ -270,25 +342,48 @@ def _regions(cohort: Cohort, kept: np.ndarray) -> int:
     return len(np.unique(cohort.groups[cohort.owner][known] * (region.max() + 1) + region[known]))
 
 
+def _task_why(case: _Case) -> str:
+    """One sentence: what kind of label this is, and who said so."""
+    name, settings = case.task.name, case.settings
+    kinds = {
+        "binary": "two classes",
+        "multiclass": f"{len(case.task.classes)} classes",
+        "regression": "a number",
+        "survival": f"time until an event, in '{settings.time}'",
+    }
+    why = "recognised from the column" if settings.task == "auto" and settings.time is None else "as asked"
+    return f"'{settings.target}' is taken as {kinds[name]} ({name}), {why}."
+
+
+def _counts(case: _Case) -> dict[str, int]:
+    """Bags of each kind of label, and without one."""
+    task, words = case.task, case.task.words()[case.kept]
+    if isinstance(task, Survival):
+        kinds = {"events": int(np.nansum(task.y[:, 1])), "censored": int(np.nansum(1 - task.y[:, 1]))}
+    elif isinstance(task, Regression):
+        kinds = {"values": int(task.labelled.sum())}
+    else:
+        kinds = {c: int((words == c).sum()) for c in task.classes}
+    return kinds | {"unlabelled": int((words == "").sum())}
+
+
 def _warnings(case: _Case, facts: dict[str, Any]) -> list[dict[str, str]]:
     """What this analysis itself gives reason to warn of."""
-    out = []
+    out, main = [], facts["main"]
     unlabelled = facts["counts"]["unlabelled"]
-    smaller = min(case.plan.patients(case.task.y == kind) for kind in (0, 1))
-    if smaller < validation.FEW:
-        words = f"Exploratory: {smaller} patients in the smaller class; below {validation.FEW} scores carry no claim."
-        out.append({"kind": "small_cohort", "words": words})
+    if few := validation.too_few(case.plan, case.task):
+        out.append({"kind": "small_cohort", "words": f"Exploratory: {few}; scores carry no claim."})
     if unlabelled:
         words = f"{unlabelled} patient(s) have no label: kept out of training, predicted, and marked."
         out.append({"kind": "unlabelled_patients", "words": words})
-    number = facts["baselines"]["number of cells"]["auroc"]
-    if number["low"] > 0.5:
-        words = f"The number of cells alone tells the classes apart (AUROC {number['value']:.2f})."
+    number, named = facts["baselines"]["number of cells"][main], validation.NAMES[main]
+    if number["low"] > facts["chance"]:
+        words = f"The number of cells alone predicts the label ({named} {number['value']:.2f})."
         out.append({"kind": "cells_predict_label", "words": words})
-    plain = {name: scores["auroc"]["value"] for name, scores in facts["baselines"].items()}
-    best, reached = max(plain, key=lambda name: plain[name]), facts["scores"]["auroc"]["value"]
-    if plain[best] > reached:
-        words = f"A plain model of {best} does no worse (AUROC {plain[best]:.2f}, the cells' {reached:.2f})."
+    plain = {name: scores[main]["value"] for name, scores in facts["baselines"].items()}
+    top, reached = max(plain, key=lambda name: plain[name]), facts["scores"][main]["value"]
+    if plain[top] > reached:
+        words = f"A plain model of {top} does no worse ({named} {plain[top]:.2f}, the cells' {reached:.2f})."
         out.append({"kind": "baseline_better", "words": words})
     return out
 
@@ -299,35 +394,56 @@ def _names(cohort: Cohort, kept: np.ndarray) -> pd.DataFrame:
     return cohort.patients.loc[kept, columns].reset_index(drop=True)
 
 
-def _predictions(case: _Case, shown: Shown) -> pd.DataFrame:
+def _predictions(case: _Case, mixture: Mixture, shown: Shown) -> pd.DataFrame:
     """The rows of predictions.csv; low and high are the range over repeats of training."""
     cohort, task, kept = case.cohort, case.task, case.kept
-    table, score = _names(cohort, kept), shown.score[:, kept]
+    table = _names(cohort, kept)
     table["label"] = task.words()[kept]
-    table["score"] = score.mean(0)
-    table["prediction"] = Binary.link(score.mean(0))
-    table["low"], table["high"] = Binary.link(score.min(0)), Binary.link(score.max(0))
+    if isinstance(task, Survival):
+        table["time"], table["event"] = task.y[kept].T
+    score, level = shown.score[:, kept], _level(mixture, shown.score)[:, kept]
+    own = _outputs(shown)[kept]
+    each, rows = task.link(level), np.arange(len(own))
+    mean = task.link(level.mean(0))
+    table["score"] = score.mean(0)[rows, own]
+    table["prediction"] = np.array(task.classes)[own] if task.outputs > 1 else mean[:, 0]
+    table["low"], table["high"] = each.min(0)[rows, own], each.max(0)[rows, own]
+    if task.outputs > 1:
+        table = table.assign(**{f"score_{c}": score.mean(0)[:, k] for k, c in enumerate(task.classes)})
+        table = table.assign(**{f"p_{c}": mean[:, k] for k, c in enumerate(task.classes)})
     return table
 
 
-def _cells(case: _Case, shown: Shown, alone: dict[str, Shown], coordinates: np.ndarray) -> pd.DataFrame:
+def _plain(case: _Case, values: np.ndarray, outputs: np.ndarray) -> np.ndarray:
+    """(N,) of cell values (N, K) those of each patient's own output."""
+    return np.take_along_axis(values, outputs[case.cohort.owner][:, None], 1)[:, 0]
+
+
+def _cells(
+    case: _Case, shown: Shown, alone: dict[str, tuple[Mixture, Shown]], coordinates: np.ndarray
+) -> pd.DataFrame:
     """The columns of cells.parquet, in the cohort's order; numbers of patients left out are NaN."""
-    cohort, kept = case.cohort, case.kept
+    cohort, kept, own = case.cohort, case.kept, _outputs(shown)
     seen = kept[cohort.owner]
     count = np.diff(cohort.offsets)[cohort.owner]
+    contribution = _plain(case, shown.contribution, own)
     numbers = {
-        "evidence": shown.evidence,
-        "evidence_sd": shown.evidence_sd,
+        "evidence": _plain(case, shown.evidence, own),
+        "evidence_sd": _plain(case, shown.evidence_sd, own),
         "attention": shown.attention,
-        "contribution": shown.contribution,
-        "leave_one_out": shown.leave_one_out,
+        "contribution": contribution,
+        "leave_one_out": _plain(case, shown.leave_one_out, own),
         "umap_1": coordinates[:, 0],
         "umap_2": coordinates[:, 1],
-        "importance": shown.contribution * count,
+        "importance": contribution * count,
     }
-    for name, one in alone.items():
-        numbers[f"evidence_{name}"] = one.evidence
-        numbers[f"importance_{name}"] = one.contribution * count
+    for name, (_, one) in alone.items():
+        numbers[f"evidence_{name}"] = _plain(case, one.evidence, own)
+        numbers[f"importance_{name}"] = _plain(case, one.contribution, own) * count
+    if case.task.outputs > 1:
+        for k, label in enumerate(case.task.classes):
+            numbers[f"evidence_{label}"] = shown.evidence[:, k]
+            numbers[f"contribution_{label}"] = shown.contribution[:, k]
     patient = pd.Categorical.from_codes(
         cohort.groups[cohort.owner], categories=cohort.patients["patient"].unique()
     )

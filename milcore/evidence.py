@@ -20,9 +20,9 @@ HEAVY = 1 - 1e-3  # cells weighing more are left out by weighing the rest anew: 
 
 @dataclass(frozen=True, eq=False)
 class Shown:
-    """Per cell (N,), means over repeats: `evidence` and its sd over repeats (NaN with one), `attention` (sums to 1 in a
-    patient), `contribution` (sums to the score), `leave_one_out` (score with minus without the cell; NaN in a patient
-    of one cell). Per patient: `score` (R, B)."""
+    """Per cell and output (N, K), means over repeats: `evidence` and its sd over repeats (NaN with one), `contribution`
+    (sums to the score), `leave_one_out` (score with minus without the cell; NaN in a patient of one cell); `attention`
+    (N,) sums to 1 in a patient. Per patient: `score` (R, B, K)."""
 
     evidence: np.ndarray
     evidence_sd: np.ndarray
@@ -33,10 +33,9 @@ class Shown:
 
 
 def member_scores(member: Member, offsets: np.ndarray) -> np.ndarray:
-    """(R, B) weighted mean of evidence in each patient."""
-    return np.stack(
-        [_sums(w.astype(float) * v, offsets) for w, v in zip(member.weight, member.evidence, strict=True)]
-    )
+    """(R, B, K) weighted mean of evidence in each patient."""
+    pairs = zip(member.weight, member.evidence, strict=True)
+    return np.stack([_sums(w[:, None].astype(float) * v, offsets) for w, v in pairs])
 
 
 def explain(members: dict[str, Member], mixture: Mixture, offsets: np.ndarray) -> Shown:
@@ -44,54 +43,107 @@ def explain(members: dict[str, Member], mixture: Mixture, offsets: np.ndarray) -
 
     Contribution is sum_m b_m w_m v_m + a attention: exact, and not evidence times attention.
     """
-    R, N = mixture.a.shape[0], offsets[-1]
+    R, N, K = mixture.a.shape[0], offsets[-1], mixture.a.shape[2]
     owner = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
-    evidence, attention, contribution, leave, square = (np.zeros(N) for _ in range(5))
+    evidence, contribution, leave, square = (np.zeros((N, K)) for _ in range(4))
+    attention = np.zeros(N)
     for r in range(R):
         a, total = mixture.a[r][owner], mixture.b[:, r].sum(0)[owner]
         here, looks = a.copy(), np.zeros(N)
         for m, member in enumerate(members.values()):
             w, v, b = member.weight[r].astype(float), member.evidence[r].astype(float), mixture.b[m, r][owner]
-            here += b * v
+            here += b[:, None] * v
             looks += b * w / total
-            contribution += b * w * v / R
-            leave += b * leave_one_out(w, v, offsets) / R
+            contribution += (b * w)[:, None] * v / R
+            leave += b[:, None] * leave_one_out(member, r, offsets) / R
         evidence += here / R
         square += here**2 / R
         attention += looks / R
-        contribution += a * looks / R
+        contribution += a * looks[:, None] / R
     score = mixture.a + sum(
-        mixture.b[m] * member_scores(member, offsets) for m, member in enumerate(members.values())
+        mixture.b[m][..., None] * member_scores(member, offsets) for m, member in enumerate(members.values())
     )
-    sd = np.sqrt(np.maximum(square - evidence**2, 0) * R / (R - 1)) if R > 1 else np.full(N, np.nan)
+    sd = np.sqrt(np.maximum(square - evidence**2, 0) * R / (R - 1)) if R > 1 else np.full_like(square, np.nan)
     return Shown(evidence, sd, attention, contribution, leave, score)
 
 
-def leave_one_out(w: np.ndarray, v: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """(N,) what a member's score loses without each cell: w (v - s) / (1 - w), the weights of the rest summing to 1
-    again. NaN where a patient has one cell."""
+def leave_one_out(member: Member, r: int, offsets: np.ndarray) -> np.ndarray:
+    """(N, K) what a member's scores in repeat r lose without each cell, the weights of the rest summing to 1 again:
+    w (v - s) / (1 - w); for `topk` the next cell moves up. NaN where a patient has one cell."""
+    if member.rank is not None and member.share is not None:
+        parts = [
+            _top_without_each(member.rank[r, i:j], member.evidence[r, i:j].astype(float), float(q))
+            for i, j, q in zip(offsets[:-1], offsets[1:], member.share[r], strict=True)
+        ]
+        return np.concatenate(parts)
+    w, v = member.weight[r].astype(float), member.evidence[r].astype(float)
     owner = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
-    product = w * v
+    product = w[:, None] * v
     with np.errstate(divide="ignore", invalid="ignore"):
-        loss = (product - w * _sums(product, offsets)[owner]) / (1 - w)
+        loss = (product - w[:, None] * _sums(product, offsets)[owner]) / (1 - w)[:, None]
     for i in np.flatnonzero(w > HEAVY):  # at most one cell a patient can weigh so much
         rest = slice(offsets[owner[i]], offsets[owner[i] + 1])
         loss[i] = _by_weighing_anew(w[rest], v[rest], np.arange(rest.start, rest.stop) == i)
     return loss
 
 
-def leave_group_out(w: np.ndarray, v: np.ndarray, gone: np.ndarray) -> float:
-    """What one patient's member score loses without the cells `gone` (n,) bool; NaN where none would be left."""
+def leave_group_out(member: Member, r: int, rows: slice, gone: np.ndarray, b: int) -> np.ndarray:
+    """(K,) what the member's scores of patient b, whose cells are `rows`, lose in repeat r without the cells `gone`
+    (n,) bool; NaN where none would be left."""
+    w, v = member.weight[r, rows].astype(float), member.evidence[r, rows].astype(float)
+    if member.rank is not None and member.share is not None:
+        return _top_without(member.rank[r, rows], v, gone, float(member.share[r, b]))
     lost = w[gone].sum()
     if lost > HEAVY:
         return _by_weighing_anew(w, v, gone)
-    return float((w[gone] * (v[gone] - w @ v)).sum() / (1 - lost))
+    return (w[gone, None] * (v[gone] - w @ v)).sum(0) / (1 - lost)
 
 
-def _by_weighing_anew(w: np.ndarray, v: np.ndarray, gone: np.ndarray) -> float:
+def _by_weighing_anew(w: np.ndarray, v: np.ndarray, gone: np.ndarray) -> np.ndarray:
     """The same by the definition: subtracting from 1 loses all digits where the rest weighs almost nothing."""
     rest = w[~gone].sum()
-    return float(w @ v - w[~gone] @ v[~gone] / rest) if rest > 0 else float("nan")
+    return w @ v - w[~gone] @ v[~gone] / rest if rest > 0 else np.full(v.shape[1], np.nan)
+
+
+def _top_without(rank: np.ndarray, v: np.ndarray, gone: np.ndarray, share: float) -> np.ndarray:
+    """The mean evidence of the top share, less that of the top share of what is left."""
+    if gone.all():
+        return np.full(v.shape[1], np.nan)
+    order = np.argsort(-rank, kind="stable")
+    left = order[~gone[order]]
+    return _top_mean(_prefix(v[order]), len(order), share) - _top_mean(_prefix(v[left]), len(left), share)
+
+
+def _top_without_each(rank: np.ndarray, v: np.ndarray, share: float) -> np.ndarray:
+    """(n, K) the same for each cell alone: what is left is the old order, from the cell's place on moved up by one."""
+    n = len(rank)
+    if n == 1:
+        return np.full(v.shape, np.nan)
+    order = np.argsort(-rank, kind="stable")
+    prefix, ordered = _prefix(v[order]), v[order]
+    top = max(1.0, share * (n - 1))
+    place = np.arange(n)[:, None]
+    moved = np.where(place < top, _at(prefix, top + 1) - ordered, _at(prefix, top))
+    loss = np.empty_like(v)
+    loss[order] = _top_mean(prefix, n, share) - moved / top
+    return loss
+
+
+def _top_mean(prefix: np.ndarray, n: int, share: float) -> np.ndarray:
+    top = max(1.0, share * n)
+    return _at(prefix, top) / top
+
+
+def _prefix(v: np.ndarray) -> np.ndarray:
+    """(n + 1, K) sums of the first cells."""
+    return np.concatenate([np.zeros((1, v.shape[1])), np.cumsum(v, 0)])
+
+
+def _at(prefix: np.ndarray, top: float) -> np.ndarray:
+    """The sum of the first `top` cells, the last entering by its fraction."""
+    whole = min(int(top), len(prefix) - 1)
+    more = prefix[min(whole + 1, len(prefix) - 1)] - prefix[whole]
+    return prefix[whole] + (top - whole) * more
 
 
 def _sums(values: np.ndarray, offsets: np.ndarray) -> np.ndarray:

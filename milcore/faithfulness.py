@@ -6,6 +6,7 @@ The order comes from one repeat and the score from another, or the curve would o
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,17 +22,17 @@ ORDERS = ("importance", "evidence", "attention")
 
 
 def curves(
-    members: dict[str, Member], mixture: Mixture, offsets: np.ndarray, b: int, *, seed: int
+    members: dict[str, Member], mixture: Mixture, offsets: np.ndarray, b: int, *, output: int, seed: int
 ) -> dict[str, np.ndarray]:
-    """How far the score of patient b moves towards the other class when cells that support it go first.
+    """How far a score of patient b moves to the other side when cells that support it go first.
 
     -> order -> (steps,) mean over repeats of the change in score (positive: as the explanation says); "random" ->
     (RANDOM, steps), by chance alone.
     """
     rows = slice(offsets[b], offsets[b + 1])
     w = np.stack([m.weight[:, rows].astype(float) for m in members.values()])  # (M, R, n)
-    v = np.stack([m.evidence[:, rows].astype(float) for m in members.values()])
-    a, slopes = mixture.a[:, b], mixture.b[:, :, b]
+    v = np.stack([m.evidence[:, rows, output].astype(float) for m in members.values()])
+    a, slopes = mixture.a[:, b, output], mixture.b[:, :, b]
     R, n = len(a), w.shape[2]
     supports = np.sign(a.mean() + (slopes[..., None] * w * v).sum((0, 2)).mean()) or 1.0
     draw = np.random.default_rng([seed, 6, b])
@@ -39,11 +40,18 @@ def curves(
     out = {name: np.zeros(len(STEPS)) for name in ORDERS} | {"random": np.zeros((RANDOM, len(STEPS)))}
     for r in range(R):
         scored = (r + 1) % R
-        now = (w[:, scored], v[:, scored], slopes[:, scored])
+        ranks = [(m.rank, m.share) for m in members.values()]
+        left = [
+            _Left(w[i, scored], v[i, scored], rank, share)
+            for i, (rank, share) in enumerate(
+                (None, None) if rank is None else (rank[scored, rows], share[scored, b])
+                for rank, share in ranks
+            )
+        ]
         for name, value in _orders(w[:, r], v[:, r], a[r], slopes[:, r]).items():
             first = np.argsort(-(value if name == "attention" else supports * value), kind="stable")
-            out[name] += supports * _taken_away(*now, first) / R
-        out["random"] += supports * np.stack([_taken_away(*now, order) for order in shuffled]) / R
+            out[name] += supports * _taken_away(left, slopes[:, scored], first) / R
+        out["random"] += supports * np.stack([_taken_away(left, slopes[:, scored], o) for o in shuffled]) / R
     return out
 
 
@@ -53,19 +61,20 @@ def faithfulness(
     offsets: np.ndarray,
     patients: np.ndarray,
     *,
+    outputs: np.ndarray,
     seed: int,
     share: Callable[[float], None] = lambda done: None,
 ) -> dict[str, Any]:
-    """Means over `patients`: order -> {all, first_tenth}, the mean change of score over the whole curve and over the
-    first 10 % of cells, and the band 2.5 to 97.5 % of random orders; steps and mean curves for a figure. Empty with one
-    repeat, where nothing is left to score with."""
+    """Means over `patients`, of the output `outputs` (B,) of each: order -> {all, first_tenth}, the mean change of
+    score over the whole curve and over the first 10 % of cells, and the band 2.5 to 97.5 % of random orders; steps and
+    mean curves for a figure. Empty with one repeat, where nothing is left to score with."""
     if len(mixture.a) < 2:
         return {}
     every = []
     for i, b in enumerate(patients):
         share(i / len(patients))
         if offsets[b + 1] - offsets[b] > 1:
-            every.append(curves(members, mixture, offsets, b, seed=seed))
+            every.append(curves(members, mixture, offsets, b, output=int(outputs[b]), seed=seed))
     if not every:
         return {}
     early = STEPS <= 0.1
@@ -99,11 +108,37 @@ def _orders(w: np.ndarray, v: np.ndarray, a: float, b: np.ndarray) -> dict[str, 
     }
 
 
-def _taken_away(w: np.ndarray, v: np.ndarray, b: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """(steps,) score lost when the first cells of `order` are gone: sums from the tail, so that no digits are lost."""
-    n = len(order)
-    weight = np.cumsum(w[:, order][:, ::-1], 1)[:, ::-1]
-    product = np.cumsum((w * v)[:, order][:, ::-1], 1)[:, ::-1]
-    gone = np.minimum((STEPS * n).astype(int), n - 1)
-    rest = product[:, gone] / np.maximum(weight[:, gone], 1e-300)
-    return (b[:, None] * (product[:, :1] / weight[:, :1] - rest)).sum(0)
+@dataclass(frozen=True, eq=False)
+class _Left:
+    """What a member says of one patient's cells: weight, evidence (n,); for `topk` what ranks them, and the share."""
+
+    w: np.ndarray
+    v: np.ndarray
+    rank: np.ndarray | None
+    share: float | None
+
+    def lost(self, order: np.ndarray, gone: np.ndarray) -> np.ndarray:
+        """(steps,) score lost when the first `gone` (steps,) cells of `order` are away."""
+        if self.rank is not None and self.share is not None:
+            return self._lost_of_top(order, gone)
+        # Sums from the tail, so that no digits are lost.
+        weight = np.cumsum(self.w[order][::-1])[::-1]
+        product = np.cumsum((self.w * self.v)[order][::-1])[::-1]
+        return product[0] / weight[0] - product[gone] / np.maximum(weight[gone], 1e-300)
+
+    def _lost_of_top(self, order: np.ndarray, gone: np.ndarray) -> np.ndarray:
+        """Ranked anew at every step, on cells sorted once."""
+        sort = np.argsort(-self.rank, kind="stable")
+        when = np.empty(len(order), int)
+        when[order] = np.arange(len(order))
+        there = when[sort] >= gone[:, None]  # (steps, n)
+        top = np.maximum(1.0, self.share * there.sum(1))[:, None]
+        counts = np.clip(top - (np.cumsum(there, 1) - 1), 0, 1) * there / top
+        means = counts @ self.v[sort]
+        return means[0] - means
+
+
+def _taken_away(left: list[_Left], b: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """(steps,) score lost when the first cells of `order` are gone."""
+    gone = np.minimum((STEPS * len(order)).astype(int), len(order) - 1)
+    return sum(slope * member.lost(order, gone) for slope, member in zip(b, left, strict=True))

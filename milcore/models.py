@@ -1,7 +1,8 @@
 """The networks, S of them side by side: parameters carry a leading model axis and one batched product serves all.
 
 Every pooling is a weighted mean of cell evidence, so a network has no layer after it. `mean` weighs cells equally;
-`attention` by the softmax of a gated attention logit (Ilse, Tomczak & Welling, ICML 2018). Forward only.
+`attention` by the softmax of a gated attention logit (Ilse, Tomczak & Welling, ICML 2018); `topk` counts the share of
+cells that argue most for one side, and no others (as CellCnn: Arvaniti & Claassen, Nat Commun 2017). Forward only.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from torch import nn
 
 __all__ = ["POOLINGS", "Networks"]
 
-POOLINGS = ("attention", "mean")  # the poolings whose evidence is a learnt network
+POOLINGS = ("attention", "mean", "topk")  # the poolings whose evidence is a learnt network
 HIDDEN = 32
 GATE = 16
 
@@ -24,7 +25,9 @@ class Networks(nn.Module):
     mean: torch.Tensor
     sd: torch.Tensor
 
-    def __init__(self, pooling: str, mean: torch.Tensor, sd: torch.Tensor, draw: torch.Generator) -> None:
+    def __init__(
+        self, mean: torch.Tensor, sd: torch.Tensor, draw: torch.Generator, *, attends: bool, outputs: int
+    ) -> None:
         super().__init__()
         S, F = mean.shape
 
@@ -35,8 +38,8 @@ class Networks(nn.Module):
         self.register_buffer("mean", mean[:, None])
         self.register_buffer("sd", sd[:, None])
         self.embed, self.embed_bias = layer(F, HIDDEN), nn.Parameter(torch.zeros(S, 1, HIDDEN))
-        self.head, self.bias = layer(HIDDEN, 1), nn.Parameter(torch.zeros(S, 1, 1))
-        self.attends = pooling == "attention"
+        self.head, self.bias = layer(HIDDEN, outputs), nn.Parameter(torch.zeros(S, 1, outputs))
+        self.outputs, self.attends = outputs, attends
         if self.attends:
             self.tanh_gate, self.sigmoid_gate = layer(HIDDEN, GATE), layer(HIDDEN, GATE)
             self.look = layer(GATE, 1)
@@ -44,7 +47,8 @@ class Networks(nn.Module):
     def forward(
         self, x: torch.Tensor, models: slice = slice(None)
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Features (S, n, F), missing values NaN -> evidence (S, n) and attention logits (S, n), None for `mean`.
+        """Features (S, n, F), missing values NaN -> evidence (S, n, K), centred over several outputs, and
+        attention logits (S, n), None where cells do not differ in attention.
 
         `models` picks some of the S; x then has as many.
         """
@@ -52,7 +56,9 @@ class Networks(nn.Module):
             (x - self.mean[models]) / self.sd[models]
         )  # a missing value is the training mean
         h = torch.relu(torch.baddbmm(self.embed_bias[models], x, self.embed[models]))  # (S, n, H)
-        evidence = torch.baddbmm(self.bias[models], h, self.head[models])[..., 0]
+        evidence = torch.baddbmm(self.bias[models], h, self.head[models])
+        if self.outputs > 1:
+            evidence = evidence - evidence.mean(-1, keepdim=True)
         if not self.attends:
             return evidence, None
         gate = torch.tanh(h @ self.tanh_gate[models]) * torch.sigmoid(h @ self.sigmoid_gate[models])

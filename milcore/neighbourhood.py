@@ -16,9 +16,9 @@ from scipy import sparse
 
 from milcore.folds import Plan
 from milcore.neighbours import Graph
-from milcore.tasks import Binary
+from milcore.tasks import Task
 
-__all__ = ["SCALES", "Abundance", "Regression", "abundance", "cross_fit", "evidence", "kernel_regression"]
+__all__ = ["SCALES", "Abundance", "Ridge", "abundance", "cross_fit", "evidence", "kernel_regression"]
 
 SCALES = (1, 3, 6, 12, 24)  # diffusion steps: real cohorts like 1 to 6, rare subsets 12 to 24
 COSTS = (
@@ -31,6 +31,7 @@ USUAL = (
     0.4,
     10.0,
 )  # place among the kernels and cost where too few folds are left to choose with: 6 steps of SCALES
+AT_ONCE = 10_000_000  # numbers of the kernels of models that are fitted together: bounds memory
 BIAS = 100.0  # prior variance of the intercept: nearly free
 NEWTON, SETTLED = 12, 1e-5  # steps at most, and the largest change of a coefficient that ends them
 
@@ -48,16 +49,17 @@ class Abundance:
 
 
 @dataclass(frozen=True, eq=False)
-class Regression:
-    """Models in the kernel: score of patient p = kernels[scale] [p] @ coefficients + constant. One entry a model."""
+class Ridge:
+    """Models in the kernel, one entry a model: `scale` (m,), `coefficients` (m, B, K), `constant` (m, K). Scores of
+    patient p = kernels[scale] [p] @ coefficients + constant, in units of the label."""
 
     scale: np.ndarray
     coefficients: np.ndarray
     constant: np.ndarray
 
     def scores(self, kernels: np.ndarray) -> np.ndarray:
-        """(models, B) scores of all patients, seen or not: the caller keeps those a model may score."""
-        return np.einsum("mpq,mq->mp", kernels[self.scale], self.coefficients) + self.constant[:, None]
+        """(m, B, K) scores of all patients, seen or not: the caller keeps those a model may score."""
+        return kernels[self.scale] @ self.coefficients + self.constant[:, None]
 
 
 def abundance(
@@ -95,26 +97,18 @@ def _relative(q: np.ndarray, mean: np.ndarray, kept: np.ndarray) -> np.ndarray:
     return np.where((mean > 0)[:, None] & kept, q * inverse[:, None] - 1, 0).astype(np.float32)
 
 
-def kernel_regression(kernels: np.ndarray, train: np.ndarray, y: np.ndarray, task: Binary) -> np.ndarray:
-    """Ridge regression of y on the principal coordinates of each kernel.
+def kernel_regression(kernels: np.ndarray, train: np.ndarray, y: np.ndarray, task: Task) -> np.ndarray:
+    """Ridge regression of y on the principal coordinates of each kernel, by the likelihood of the task.
 
-    kernels (m, T, T) already centred and multiplied by the inverse ridge, train (m, T), y (m, T)
-    -> dual coefficients (m, T), zero outside `train`. Newton's method in the form of Rasmussen & Williams 2006,
-    algorithm 3.1, which stays well conditioned when curvatures vanish.
+    kernels (m, T, T) already centred and multiplied by the inverse ridge, train (m, T), y (m, T, ...)
+    -> dual coefficients (m, T, K), zero outside `train`.
     """
     full = kernels + BIAS
-    dual = np.zeros(train.shape)
-    identity = np.eye(train.shape[1])
+    dual = np.zeros((*train.shape, task.outputs))
     going = np.ones(len(train), bool)  # each model stops by itself: none may feel how long another takes
     for _ in range(NEWTON):
-        score = np.einsum("mpq,mq->mp", full, dual)
-        gradient, curvature = task.newton(score, y)
-        gradient, root = gradient * train, np.sqrt(curvature * train)
-        b = root**2 * score + gradient
-        system = identity + root[:, :, None] * full * root[:, None, :]
-        inner = root * np.einsum("mpq,mq->mp", full, b)
-        new = b - root * np.linalg.solve(system, inner[..., None])[..., 0]
-        moved = np.abs(new - dual).max(1)
+        new = task.newton(full, full @ dual, y, train)
+        moved = np.abs(new - dual).max((1, 2))
         dual[going] = new[going]
         going &= moved >= SETTLED
         if not going.any():
@@ -122,11 +116,20 @@ def kernel_regression(kernels: np.ndarray, train: np.ndarray, y: np.ndarray, tas
     return dual
 
 
-def fit(
-    kernels: np.ndarray, scale: np.ndarray, cost: np.ndarray, train: np.ndarray, task: Binary
-) -> Regression:
+def fit(kernels: np.ndarray, scale: np.ndarray, cost: np.ndarray, train: np.ndarray, task: Task) -> Ridge:
     """One model for each row of `train` (m, B), at its own scale and cost (m,)."""
-    B = train.shape[1]
+    some = max(1, AT_ONCE // (task.outputs * int(train.sum(1).max()) ** 2))
+    parts = [
+        _fit(kernels, scale[i : i + some], cost[i : i + some], train[i : i + some], task)
+        for i in range(0, len(train), some)
+    ]
+    return Ridge(scale, np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts]))
+
+
+def _fit(
+    kernels: np.ndarray, scale: np.ndarray, cost: np.ndarray, train: np.ndarray, task: Task
+) -> tuple[np.ndarray, np.ndarray]:
+    """Coefficients (m, B, K) and constants (m, K)."""
     # Only the rows of training patients, first in `who`; shorter sets are filled up and masked.
     who = np.argsort(~train, axis=1, kind="stable")[:, : train.sum(1).max()]
     mask = np.take_along_axis(train, who, 1)
@@ -136,20 +139,21 @@ def fit(
     centred = raw - row[:, :, None] - row[:, None, :] + np.einsum("mp,mp->m", row, pick)[:, None, None]
     variance = np.einsum("mpp,mp->m", centred, pick)
     strength = cost / np.maximum(variance, 1e-12)
-    y = np.where(mask, np.nan_to_num(task.y)[who], 0.5)
-    dual = kernel_regression(centred * strength[:, None, None], mask, y, task)
-    weighted = dual * strength[:, None]
-    weighted -= pick * weighted.sum(1, keepdims=True)
-    coefficients = np.zeros((len(who), B))
-    np.put_along_axis(coefficients, who, weighted, 1)
-    return Regression(scale, coefficients, BIAS * dual.sum(1) - np.einsum("mp,mp->m", row, weighted))
+    y, shift, unit = task.targets(train)
+    learnt = y[np.arange(len(who))[:, None], who]
+    dual = kernel_regression(centred * strength[:, None, None], mask, learnt, task) * unit[:, None, None]
+    weighted = dual * strength[:, None, None]
+    weighted -= pick[..., None] * weighted.sum(1, keepdims=True)
+    coefficients = np.zeros((*train.shape, task.outputs))
+    np.put_along_axis(coefficients, who[..., None], weighted, 1)
+    return coefficients, BIAS * dual.sum(1) - np.einsum("mp,mpk->mk", row, weighted) + shift[:, None]
 
 
 def cross_fit(
-    kernels: np.ndarray, plan: Plan, task: Binary, share: Callable[[float], None]
-) -> tuple[list[Regression], np.ndarray]:
-    """Outer models of every repeat, one Regression (folds models) each, and inner held-out scores (R, folds, B):
-    [r, f, p] is the score of p for the outer model of f, by a model that saw neither f nor p's own fold (NaN in f).
+    kernels: np.ndarray, plan: Plan, task: Task, share: Callable[[float], None]
+) -> tuple[list[Ridge], np.ndarray]:
+    """Outer models of every repeat, one Ridge (folds models) each, and inner held-out scores (R, folds, B, K):
+    [r, f, p] are the scores of p for the outer model of f, by a model that saw neither f nor p's own fold (NaN in f).
     Each model's kernel (of kernels (n, B, B)) and ridge are chosen by the loss on inner held-out scores."""
     outer, inner = [], []
     for r in range(plan.repeats):
@@ -160,19 +164,19 @@ def cross_fit(
     return outer, np.stack(inner)
 
 
-def _cross_fit_once(kernels: np.ndarray, plan: Plan, r: int, task: Binary) -> tuple[Regression, np.ndarray]:
+def _cross_fit_once(kernels: np.ndarray, plan: Plan, r: int, task: Task) -> tuple[Ridge, np.ndarray]:
     singles, pairs = plan.without(1), plan.without(2)
     fold, labelled = plan.fold[r], plan.labelled
     scale, cost = np.divmod(np.arange(len(kernels) * len(COSTS)), len(COSTS))
 
     def grid(left_out: list[tuple[int, ...]]) -> np.ndarray:
-        """(len(left_out), choices, B) scores of all models at every scale and cost."""
+        """(len(left_out), choices, B, K) scores of all models at every scale and cost."""
         train = np.stack([plan.training(r, out) for out in left_out])
         m, c = len(left_out), len(scale)
         many = fit(
             kernels, np.tile(scale, m), np.array(COSTS)[np.tile(cost, m)], np.repeat(train, c, 0), task
         )
-        return many.scores(kernels).reshape(m, c, -1)
+        return many.scores(kernels).reshape(m, c, -1, task.outputs)
 
     pair_scores = grid(pairs)
     best = _chosen(singles, pairs, pair_scores, fold, labelled, task)
@@ -193,10 +197,10 @@ def _chosen(
     scores: np.ndarray,
     fold: np.ndarray,
     labelled: np.ndarray,
-    task: Binary,
+    task: Task,
 ) -> np.ndarray:
     """For each model the choice of scale and cost whose loss is least on patients that models leaving out one fold
-    more have not seen: scores (len(smaller), choices, B)."""
+    more have not seen: scores (len(smaller), choices, B, K)."""
     losses = np.zeros((len(models), scores.shape[1]))
     for i, out in enumerate(models):
         for j, more in enumerate(smaller):
@@ -208,8 +212,8 @@ def _chosen(
 
 
 def _inner(pairs: list[tuple[int, ...]], scores: np.ndarray, fold: np.ndarray, folds: int) -> np.ndarray:
-    """(folds, B) inner held-out scores from those of the pair models (pairs, B)."""
-    inner = np.full((folds, len(fold)), np.nan)
+    """(folds, B, K) inner held-out scores from those of the pair models (pairs, B, K)."""
+    inner = np.full((folds, *scores.shape[1:]), np.nan)
     for (f, g), score in zip(pairs, scores, strict=True):
         inner[f, fold == g] = score[fold == g]
         inner[g, fold == f] = score[fold == f]
@@ -217,18 +221,19 @@ def _inner(pairs: list[tuple[int, ...]], scores: np.ndarray, fold: np.ndarray, f
 
 
 def evidence(
-    around: Abundance, models: list[Regression], plan: Plan, owner: np.ndarray, kept: np.ndarray
+    around: Abundance, models: list[Ridge], plan: Plan, owner: np.ndarray, kept: np.ndarray
 ) -> np.ndarray:
-    """(R, N) float32 evidence of every cell by the outer model of its patient's fold; a patient's mean is its score."""
-    R, folds = plan.repeats, plan.folds
-    scale = np.concatenate([m.scale for m in models])
-    coefficients = np.concatenate([m.coefficients for m in models])
-    constant = np.concatenate([m.constant for m in models])
+    """(R, N, K) float32 evidence of each cell by the outer model of its patient's fold; their mean is the score."""
+    R, folds, K = plan.repeats, plan.folds, models[0].constant.shape[1]
+    # One column for each output of each model.
+    scale = np.repeat(np.concatenate([m.scale for m in models]), K)
+    coefficients = np.concatenate([np.moveaxis(m.coefficients, 2, 1).reshape(-1, len(kept)) for m in models])
+    constant = np.concatenate([m.constant.ravel() for m in models])
     carried, shift = _carried_back(around, scale, coefficients, kept)
-    out = np.empty((R, len(owner)), np.float32)
+    out = np.empty((R, len(owner), K), np.float32)
     for r in range(R):
-        model = r * folds + plan.fold[r][owner]
-        out[r] = carried[around.graph.node, model] + (constant - shift)[model]
+        model = (r * folds + plan.fold[r][owner])[:, None] * K + np.arange(K)
+        out[r] = carried[around.graph.node[:, None], model] + (constant - shift)[model]
     return out
 
 

@@ -1,4 +1,4 @@
-"""From members to one score: which pooling counts how much, and what a score means as log-odds.
+"""From members to one score: which pooling counts how much, and what a score means.
 
 For every outer fold a small regression on *inner held-out scores* gives non-negative weights b over the members and an
 intercept a; together they are an affine calibration, so the score stays a weighted mean of cell evidence. Labels of the
@@ -13,10 +13,10 @@ import numpy as np
 from scipy.optimize import minimize
 
 from milcore.folds import Plan
-from milcore.tasks import Binary
+from milcore.tasks import Task
 from milcore.training import Member
 
-__all__ = ["Mixture", "stack"]
+__all__ = ["Mixture", "best", "stack"]
 
 RIDGE = 1.0  # prior precision of each slope, on scores of sd 1: a cohort of 40 cannot carry steep ones
 TOGETHER = 1.0  # pull of the slopes towards their mean
@@ -25,52 +25,78 @@ LEAST = 1e-3  # every slope stays above: a score without any cells behind it cou
 
 @dataclass(frozen=True, eq=False)
 class Mixture:
-    """Per repeat and patient, from the patient's own outer fold: `a` (R, B) and, by member, `b` (members, R, B):
-    score = a + sum_m b_m s_m."""
+    """Per repeat and patient, from the patient's own outer fold: `a` (R, B, K), by member `b` (members, R, B), and
+    `base` (R, B): score = a + sum_m b_m s_m, told from the label `base` of the average training patient (0 but in
+    regression)."""
 
     members: tuple[str, ...]
     a: np.ndarray
     b: np.ndarray
+    base: np.ndarray
 
     def weights(self, spread: dict[str, np.ndarray]) -> dict[str, float]:
-        """Share of each member in the score: mean slope times the sd of its own scores (R, B), summing to 1."""
+        """Share of each member in the score: mean slope times the sd of its own scores (R, B, K), summing to 1."""
         size = {
-            m: float(np.nanmean(self.b[i] * np.nanstd(spread[m], 1, keepdims=True)))
+            m: float(np.nanmean(self.b[i] * np.nanstd(spread[m], 1).mean(1, keepdims=True)))
             for i, m in enumerate(self.members)
         }
         return {m: value / sum(size.values()) for m, value in size.items()}
 
 
-def stack(members: dict[str, Member], plan: Plan, task: Binary) -> Mixture:
+def stack(members: dict[str, Member], plan: Plan, task: Task) -> Mixture:
     """Fits a and b for each repeat and outer fold on the inner held-out scores of its training patients."""
     R, B = plan.fold.shape
-    a, b = np.empty((R, B)), np.empty((len(members), R, B))
+    a, b, base = np.empty((R, B, task.outputs)), np.empty((len(members), R, B)), np.empty((R, B))
     for r in range(R):
         for f in range(plan.folds):
             train, there = plan.training(r, (f,)), plan.fold[r] == f
-            inner = np.stack([member.inner[r, f, train] for member in members.values()], 1)
-            intercept, slopes = _fit(inner, task.y[train], task)
-            a[r, there], b[:, r, there] = intercept, slopes[:, None]
-    return Mixture(tuple(members), a, b)
+            base[r, there] = task.base(train)
+            inner = np.stack([member.inner[r, f] for member in members.values()], 1)
+            intercept, slopes, _ = _fit(inner, train, task)
+            a[r, there], b[:, r, there] = intercept - task.base(train), slopes[:, None]
+    return Mixture(tuple(members), a, b, base)
 
 
-def _fit(scores: np.ndarray, y: np.ndarray, task: Binary) -> tuple[float, np.ndarray]:
-    """Penalised regression of y (n,) on scores (n, M), slopes not negative -> intercept, slopes (M,)."""
-    centre, sd = scores.mean(0), np.maximum(scores.std(0), 1e-9)
-    z = (scores - centre) / sd
-    M = z.shape[1]
+def best(candidates: list[Member], offsets: np.ndarray, plan: Plan, task: Task) -> Member:
+    """One member that takes, for each outer fold, the candidate with the least loss on inner held-out scores."""
+    if len(candidates) == 1:
+        return candidates[0]
+    parts = ("weight", "evidence", "inner", "rank", "share")
+    out = {part: np.array(getattr(candidates[0], part)) for part in parts}
+    owner = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+    for r in range(plan.repeats):
+        for f in range(plan.folds):
+            train, there = plan.training(r, (f,)), plan.fold[r] == f
+            losses = [_fit(one.inner[r, f][:, None], train, task)[2] for one in candidates]
+            chosen = candidates[int(np.argmin(losses))]
+            for part in parts:
+                at = f if part == "inner" else there if part == "share" else there[owner]
+                out[part][r, at] = getattr(chosen, part)[r, at]
+    return Member(**out)
+
+
+def _fit(scores: np.ndarray, train: np.ndarray, task: Task) -> tuple[np.ndarray, np.ndarray, float]:
+    """Penalised regression of the labels of `train` (B,) on scores (B, M, K), slopes not negative -> intercept (K,),
+    slopes (M,), both for labels in their own units, and the penalised loss."""
+    targets, shift, unit = task.targets(train[None])
+    y, scores = targets[0][train], scores[train]
+    centre = scores.mean(0)
+    sd = np.maximum(np.sqrt(((scores - centre) ** 2).mean((0, 2))), 1e-9)
+    z = (scores - centre) / sd[:, None]
+    K = task.outputs
 
     def objective(parameters: np.ndarray) -> tuple[float, np.ndarray]:
-        a, b = parameters[0], parameters[1:]
-        s = a + z @ b
-        gradient, _ = task.newton(s, y)
+        a, b = parameters[:K], parameters[K:]
+        s = a + np.einsum("nmk,m->nk", z, b)
+        gradient = task.gradient(s, y)
         apart = b - b.mean()
         value = task.total_loss(s, y) + RIDGE / 2 * b @ b + TOGETHER / 2 * apart @ apart
-        return value, np.concatenate([[-gradient.sum()], -z.T @ gradient + RIDGE * b + TOGETHER * apart])
+        by_slope = -np.einsum("nmk,nk->m", z, gradient) + RIDGE * b + TOGETHER * apart
+        return float(value), np.concatenate([-gradient.sum(0), by_slope])
 
-    bounds = [(None, None)] + [(LEAST, None)] * M
-    found = minimize(
-        objective, np.concatenate([[0.0], np.full(M, 0.5)]), jac=True, bounds=bounds, method="L-BFGS-B"
-    )
-    slopes = found.x[1:] / sd
-    return float(found.x[0] - slopes @ centre), slopes
+    M = z.shape[1]
+    bounds = [(None, None)] * K + [(LEAST, None)] * M
+    start = np.concatenate([np.zeros(K), np.full(M, 0.5)])
+    found = minimize(objective, start, jac=True, bounds=bounds, method="L-BFGS-B")
+    slopes = unit[0] * found.x[K:] / sd
+    return shift[0] + unit[0] * found.x[:K] - slopes @ centre, slopes, float(found.fun)

@@ -21,6 +21,7 @@ from milcore.errors import MilError
 from milcore.measures import auroc, concordance, rank_correlation
 
 __all__ = [
+    "KINDS",
     "MIN_PATIENTS",
     "TASKS",
     "Binary",
@@ -120,10 +121,11 @@ class Task:
         return y, np.zeros(len(train)), np.ones(len(train))
 
     def base(self, train: np.ndarray) -> float:
-        """What is added to a score before the link: the label of the average training patient (B,), in regression."""
+        """The label of the average of the patients `train` (B,), which scores are told from: 0 but in regression."""
         return 0.0
 
-    def link(self, score: np.ndarray) -> np.ndarray:
+    @staticmethod
+    def link(score: np.ndarray) -> np.ndarray:
         """Scores (..., K) to predictions of the same shape: probabilities, the value, or the relative risk."""
         raise NotImplementedError
 
@@ -179,7 +181,8 @@ class Binary(Task):
     def towards(self) -> str:
         return self.positive
 
-    def link(self, score: np.ndarray) -> np.ndarray:
+    @staticmethod
+    def link(score: np.ndarray) -> np.ndarray:
         return 1 / (1 + np.exp(-np.clip(score, -700, 700)))
 
     def loss(self, score: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -232,7 +235,8 @@ class Multiclass(Task):
     def _hot(self, y: np.ndarray) -> np.ndarray:
         return (y[..., None] == np.arange(self.outputs)).astype(float)
 
-    def link(self, score: np.ndarray) -> np.ndarray:
+    @staticmethod
+    def link(score: np.ndarray) -> np.ndarray:
         e = np.exp(score - score.max(-1, keepdims=True))
         return e / e.sum(-1, keepdims=True)
 
@@ -300,7 +304,7 @@ class Regression(Task):
 
     def targets(self, train: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         shift, scale = np.array([self._units(one) for one in train]).T
-        return (np.nan_to_num(self.y) - shift[:, None]) / scale[:, None], np.zeros(len(train)), scale
+        return (np.nan_to_num(self.y) - shift[:, None]) / scale[:, None], shift, scale
 
     def _units(self, train: np.ndarray) -> tuple[float, float]:
         return float(self.y[train].mean()), float(self.y[train].std()) or 1.0
@@ -308,7 +312,8 @@ class Regression(Task):
     def base(self, train: np.ndarray) -> float:
         return self._units(train)[0]
 
-    def link(self, score: np.ndarray) -> np.ndarray:
+    @staticmethod
+    def link(score: np.ndarray) -> np.ndarray:
         return score
 
     def loss(self, score: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -355,7 +360,8 @@ class Survival(Task):
         both = (known & ~event).sum() >= LEAST_EVENTS
         return np.where(known, event * 1 if both else 0, -1)
 
-    def link(self, score: np.ndarray) -> np.ndarray:
+    @staticmethod
+    def link(score: np.ndarray) -> np.ndarray:
         return np.exp(np.clip(score, -700, 700))
 
     def loss(self, score: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -367,8 +373,9 @@ class Survival(Task):
     def total_loss(self, score: np.ndarray, y: np.ndarray) -> np.ndarray:
         s, time, event = score[..., 0], y[..., 0], y[..., 1]
         risk = time[..., None, :] >= time[..., :, None]
-        top = s.max(-1, keepdims=True)
-        at_risk = top + np.log((np.exp(s - top)[..., None, :] * risk).sum(-1))
+        there = np.where(risk, s[..., None, :], -np.inf)
+        top = there.max(-1)
+        at_risk = top + np.log(np.exp(there - top[..., None]).sum(-1))
         return ((at_risk - s) * event).sum(-1)
 
     def gradient(self, score: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -377,8 +384,10 @@ class Survival(Task):
 
     def _shares(self, score: np.ndarray, y: np.ndarray, mask: np.ndarray) -> np.ndarray:
         """(m, T, T): row i holds each patient's share of the risk when i's event came; 0 without an event."""
-        s, time = np.where(mask, score[..., 0], -np.inf), y[..., 0]
-        e = np.exp(s - s.max(1, keepdims=True))[:, None, :] * (time[:, None, :] >= time[:, :, None])
+        time = y[..., 0]
+        risk = (time[:, None, :] >= time[:, :, None]) & mask[:, None, :]
+        there = np.where(risk, score[:, None, :, 0], -np.inf)
+        e = np.exp(there - np.maximum(there.max(2, keepdims=True), -1e300))
         share = e / np.maximum(e.sum(2, keepdims=True), 1e-300)
         return share * (y[..., 1] * mask)[:, :, None]
 
@@ -404,6 +413,9 @@ class Survival(Task):
         time = as_text(pd.Series(self.y[:, 0]))
         plus = np.where(self.y[:, 1] == 1, "", "+")
         return np.where(self.labelled, np.char.add(time, plus), "")
+
+
+KINDS: dict[str, type[Task]] = {kind.name: kind for kind in (Binary, Multiclass, Regression, Survival)}
 
 
 def read_task(

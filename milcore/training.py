@@ -19,7 +19,7 @@ from milcore.errors import Cancelled, MilError
 from milcore.folds import Plan
 from milcore.models import POOLINGS, Networks
 from milcore.preprocess import Moments
-from milcore.tasks import Binary
+from milcore.tasks import TASKS, Task
 
 __all__ = ["EFFORTS", "RULES", "Member", "Settings", "cross_fit"]
 
@@ -27,7 +27,13 @@ EFFORTS = {"quick": 2, "standard": 4, "thorough": 10}  # repeats of the cross-va
 RULES = ("auto", "neighbourhood", *POOLINGS)
 CELLS = 128  # drawn from each patient of a step
 PATIENTS = 4  # drawn for each model of a step: few, or the networks undertrain
+TOP_CELLS = 384  # for `topk`, whose share of the drawn cells must be some
+SHARES = (0.01, 0.05, 0.25)  # of a patient's cells that count in `topk`, chosen on inner scores
 EPOCHS = 60
+WHOLE_EPOCHS, WHOLE_CELLS = (
+    300,
+    4000,
+)  # steps, and cells of a model's step, where all patients are in each step
 RATE, DECAY = (
     1e-2,
     1.0,
@@ -41,27 +47,32 @@ class Settings:
     """Everything a user can set of an analysis; JSON both ways. Command line, page and report are made from it."""
 
     target: str  # column of labels
-    task: str = "auto"  # kind of label
+    task: str = "auto"  # kind of label: auto, binary, multiclass, regression, survival
+    time: str | None = None  # column of times, for survival
     classes: tuple[str, ...] = ()  # keep only patients with these labels
     positive: str | None = None  # label that scores argue for; None: by a word list, else the rarer
-    pooling: str = "auto"  # auto stacks neighbourhood and attention
+    pooling: str = "auto"  # auto stacks neighbourhood and attention; else one of RULES
     effort: str = "standard"  # repeats 2, 4 or 10
     repeats: int | None = None  # overrides effort
     permutations: int | None = None  # of the null; None: 1000
     transform: str = "auto"  # of features: auto, none, log1p, arcsinh:COFACTOR
+    centre: str = "none"  # what each region's features are centred by: none, region
+    context: int = 0  # cells around each cell whose mean features are added; 0: none
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _one_of("task", self.task, ("auto", "binary"))
+        _one_of("task", self.task, TASKS)
+        _one_of("centre", self.centre, ("none", "region"))
         _one_of("pooling", self.pooling, RULES)
         _one_of("effort", self.effort, tuple(EFFORTS))
         _at_least("repeats", self.repeats, 1)
         _at_least("permutations", self.permutations, 0)
         _at_least("seed", self.seed, 0)
-        if self.classes and len(set(self.classes)) != 2:
-            problem = f"{len(set(self.classes))} classes were named; two are needed."
+        _at_least("context", self.context, 0)
+        if self.classes and len(set(self.classes)) < 2:
+            problem = "One class was named; two or more are needed."
             raise MilError(
-                problem, f"--classes {','.join(self.classes)}", "Name two different labels: --classes A,B."
+                problem, f"--classes {','.join(self.classes)}", "Name different labels: --classes A,B."
             )
 
     @property
@@ -84,12 +95,15 @@ class Settings:
 
 @dataclass(frozen=True, eq=False)
 class Member:
-    """One pooling after cross-fitting. `weight`, `evidence` (R, N) float32 come from the outer model of each cell's
-    patient; `inner` (R, folds, B) are the inner held-out scores (see folds)."""
+    """One pooling after cross-fitting. `weight` (R, N), `evidence` (R, N, K) float32 come from the outer model of each
+    cell's patient; `inner` (R, folds, B, K) are the inner held-out scores (see folds). `topk` also has what ranks the
+    cells, `rank` (R, N), and the `share` (R, B) of a patient's cells that count."""
 
     weight: np.ndarray
     evidence: np.ndarray
     inner: np.ndarray
+    rank: np.ndarray | None = None
+    share: np.ndarray | None = None
 
 
 def cross_fit(
@@ -97,15 +111,57 @@ def cross_fit(
     offsets: np.ndarray,
     measured: Moments,
     plan: Plan,
-    task: Binary,
+    task: Task,
     *,
     pooling: str,
     seed: int,
     share: Callable[[float], None],
-) -> Member:
+) -> list[Member]:
     """Trains outer and pair models of every repeat on x (N, F), each repeat as one stack, and scores the patients each
-    model has not seen. The numbers do not depend on how many repeats run at a time."""
-    cells = torch.from_numpy(x)
+    model has not seen. One member; for `topk` several candidates, of which inner scores choose (see stacking). The
+    numbers do not depend on how many repeats run at a time."""
+    kinds = [_Top(q, k, sign) for q in SHARES for k, sign in _sides(task)] if pooling == "topk" else [None]
+    out = []
+    for i, top in enumerate(kinds):
+        shape = _Shape(torch.from_numpy(x), offsets, measured, plan, task, pooling == "attention", top)
+        draws = [seed, 5] if top is None else [seed, 7, i]
+        out.append(_cross_fit(shape, draws, lambda done, i=i: share((i + done) / len(kinds))))
+    return out
+
+
+@dataclass(frozen=True)
+class _Top:
+    """Which cells count: the `share` that argues most for (sign 1) or against (-1) an output."""
+
+    share: float
+    output: int
+    sign: int
+
+
+def _sides(task: Task) -> list[tuple[int, int]]:
+    """What a rare group of cells can argue for: either side of a score, or any of several classes."""
+    return [(0, 1), (0, -1)] if task.outputs == 1 else [(k, 1) for k in range(task.outputs)]
+
+
+@dataclass(frozen=True, eq=False)
+class _Shape:
+    """What the training of one stack asks for."""
+
+    cells: torch.Tensor
+    offsets: np.ndarray
+    measured: Moments
+    plan: Plan
+    task: Task
+    attends: bool
+    top: _Top | None
+
+    def rank(self, evidence: Any) -> Any:
+        """What the cells are ranked by: evidence (..., K) -> (...)."""
+        return evidence[..., self.top.output] * self.top.sign if self.top else None
+
+
+def _cross_fit(shape: _Shape, draws: list[int], share: Callable[[float], None]) -> Member:
+    plan, task = shape.plan, shape.task
     left_out = plan.without(1) + plan.without(2)
 
     def once(r: int, tell: Callable[[float], None]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -113,15 +169,18 @@ def cross_fit(
             1
         )  # of this thread: small products gain little from more, and lose much on a busy machine
         train = np.stack([plan.training(r, out) for out in left_out])
-        mean, sd = measured.scale(train)
-        draw = torch.Generator().manual_seed(int(np.random.SeedSequence([seed, 5, r]).generate_state(1)[0]))
-        networks = Networks(pooling, torch.from_numpy(mean), torch.from_numpy(sd), draw)
-        _train(networks, cells, offsets, train, task, draw, lambda done: tell(0.85 * done))
-        return _score(networks, cells, offsets, plan.fold[r], left_out, lambda done: tell(0.85 + 0.15 * done))
+        mean, sd = shape.measured.scale(train)
+        draw = torch.Generator().manual_seed(int(np.random.SeedSequence([*draws, r]).generate_state(1)[0]))
+        scaling = (torch.from_numpy(mean), torch.from_numpy(sd))
+        networks = Networks(*scaling, draw, attends=shape.attends, outputs=task.outputs)
+        _train(networks, shape, train, draw, lambda done: tell(0.85 * done))
+        return _score(networks, shape, r, left_out, lambda done: tell(0.85 + 0.15 * done))
 
-    weight, evidence, inner = zip(*_side_by_side(once, plan.repeats, share), strict=True)
+    weight, evidence, inner = map(np.stack, zip(*_side_by_side(once, plan.repeats, share), strict=True))
     torch.set_num_threads(THREADS)
-    return Member(np.stack(weight), np.stack(evidence), np.stack(inner))
+    if shape.top is None:
+        return Member(weight, evidence, inner)
+    return Member(weight, evidence, inner, shape.rank(evidence), np.full(plan.fold.shape, shape.top.share))
 
 
 def _side_by_side(work: Callable[..., Any], times: int, share: Callable[[float], None]) -> list[Any]:
@@ -151,37 +210,41 @@ def _side_by_side(work: Callable[..., Any], times: int, share: Callable[[float],
 
 def _train(
     networks: Networks,
-    cells: torch.Tensor,
-    offsets: np.ndarray,
+    shape: _Shape,
     train: np.ndarray,
-    task: Binary,
     draw: torch.Generator,
     share: Callable[[float], None],
 ) -> None:
+    task, offsets = shape.task, shape.offsets
     first, count = torch.from_numpy(offsets[:-1].copy()), torch.from_numpy(np.diff(offsets))
-    y = torch.from_numpy(np.nan_to_num(task.y)).float()
-    k = min(CELLS, int(count.max()))
-    steps = -(-int(train.sum(1).max()) // PATIENTS)
+    y = torch.from_numpy(np.array(task.targets(train)[0])).float()  # (S, B, ...)
+    models = torch.arange(len(train))[:, None]
+    most = int(train.sum(1).max())
+    patients_a_step = most if task.whole else PATIENTS  # a partial likelihood compares all patients
+    epochs = WHOLE_EPOCHS if task.whole else EPOCHS
+    k = min(CELLS if shape.top is None else TOP_CELLS, int(count.max()))
+    k = max(1, min(k, WHOLE_CELLS // most)) if task.whole else k
+    steps = -(-most // patients_a_step)
     optimiser = torch.optim.AdamW(networks.parameters(), lr=RATE, weight_decay=DECAY, fused=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=RATE, total_steps=EPOCHS * steps)
-    for epoch in range(EPOCHS):
-        turns = _turns(torch.from_numpy(train), steps, draw)  # (steps, S, P)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=RATE, total_steps=epochs * steps)
+    for epoch in range(epochs):
+        turns = _turns(torch.from_numpy(train), steps, patients_a_step, draw)  # (steps, S, P)
         for patients in turns:
             rows = _drawn(first[patients], count[patients], k, draw)  # (S, P, k)
-            score = _pooled(networks, cells[rows.flatten(1)], rows.shape)  # (S, P)
-            loss = task.loss(score, y[patients]).mean(1).sum()  # they share no parameters: each trains alone
+            score = _pooled(networks, shape, shape.cells[rows.flatten(1)], rows.shape)  # (S, P, K)
+            loss = task.loss(score, y[models, patients]).sum()  # they share no parameters: each trains alone
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()
             schedule.step()
-        share((epoch + 1) / EPOCHS)
+        share((epoch + 1) / epochs)
 
 
-def _turns(train: torch.Tensor, steps: int, draw: torch.Generator) -> torch.Tensor:
+def _turns(train: torch.Tensor, steps: int, P: int, draw: torch.Generator) -> torch.Tensor:
     """(steps, S, P) patients: every model goes through its own training patients in random order, then round again."""
     order = torch.where(train, torch.rand(train.shape, generator=draw), 2.0).argsort(1)
-    place = torch.arange(steps * PATIENTS) % train.sum(1, keepdim=True)
-    return order.gather(1, place).view(len(train), steps, PATIENTS).transpose(0, 1)
+    place = torch.arange(steps * P) % train.sum(1, keepdim=True)
+    return order.gather(1, place).view(len(train), steps, P).transpose(0, 1)
 
 
 def _drawn(first: torch.Tensor, count: torch.Tensor, k: int, draw: torch.Generator) -> torch.Tensor:
@@ -190,35 +253,42 @@ def _drawn(first: torch.Tensor, count: torch.Tensor, k: int, draw: torch.Generat
     return first[..., None] + (share * count[..., None]).long()
 
 
-def _pooled(networks: Networks, x: torch.Tensor, shape: torch.Size) -> torch.Tensor:
-    """(S, P) scores of drawn cells x (S, P * k, F)."""
+def _pooled(networks: Networks, shape: _Shape, x: torch.Tensor, drawn: torch.Size) -> torch.Tensor:
+    """(S, P, K) scores of drawn cells x (S, P * k, F)."""
     evidence, logit = networks(x)
-    evidence = evidence.view(shape)
+    evidence = evidence.view(*drawn, -1)
+    if shape.top is not None:
+        k = max(1, round(shape.top.share * drawn[-1]))
+        first = shape.rank(evidence).topk(k, -1).indices
+        return evidence.gather(2, first[..., None].expand(*first.shape, evidence.shape[-1])).mean(2)
     if logit is None:
-        return evidence.mean(-1)
-    return (torch.softmax(logit.view(shape), -1) * evidence).sum(-1)
+        return evidence.mean(2)
+    return (torch.softmax(logit.view(drawn), -1)[..., None] * evidence).sum(2)
 
 
 @torch.no_grad()
 def _score(
     networks: Networks,
-    cells: torch.Tensor,
-    offsets: np.ndarray,
-    fold: np.ndarray,
+    shape: _Shape,
+    r: int,
     left_out: list[tuple[int, ...]],
     share: Callable[[float], None],
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """One repeat's weight (N,), evidence (N,) by outer models, and inner held-out scores (folds, B)."""
-    weight, evidence = np.empty(len(cells), np.float32), np.empty(len(cells), np.float32)
-    inner = np.full((fold.max() + 1, len(fold)), np.nan)
+    """One repeat's weight (N,), evidence (N, K) by outer models, and inner held-out scores (folds, B, K)."""
+    N, K, fold = len(shape.cells), shape.task.outputs, shape.plan.fold[r]
+    train = np.stack([shape.plan.training(r, out) for out in left_out])
+    _, shift, unit = shape.task.targets(train)
+    weight, evidence = np.empty(N, np.float32), np.empty((N, K), np.float32)
+    inner = np.full((fold.max() + 1, len(fold), K), np.nan)
     for s, out in enumerate(left_out):
         unseen = np.flatnonzero(np.isin(fold, out))
-        rows, starts = _rows(offsets, unseen)
-        v, w = _whole(networks, s, cells, rows, starts)
+        rows, starts = _rows(shape.offsets, unseen)
+        v, w = _whole(networks, shape, s, rows, starts)
+        v = v * unit[s] + shift[s]
         if len(out) == 1:
             evidence[rows], weight[rows] = v, w
         else:
-            scores = np.add.reduceat(w * v, starts)
+            scores = np.add.reduceat(w[:, None] * v, starts)
             for f, g in (out, out[::-1]):
                 there = fold[unseen] == g
                 inner[f, unseen[there]] = scores[there]
@@ -234,17 +304,37 @@ def _rows(offsets: np.ndarray, patients: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def _whole(
-    networks: Networks, s: int, cells: torch.Tensor, rows: np.ndarray, starts: np.ndarray
+    networks: Networks, shape: _Shape, s: int, rows: np.ndarray, starts: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Evidence and weight (float64) that model s gives each of `rows`; weights sum to 1 from each start to the next."""
-    parts = [networks(cells[part][None], slice(s, s + 1)) for part in torch.from_numpy(rows).split(ROWS)]
+    """Evidence (n, K) and weight (n,), float64, that model s gives each of `rows`; weights sum to 1 from each start to
+    the next."""
+    parts = [
+        networks(shape.cells[part][None], slice(s, s + 1)) for part in torch.from_numpy(rows).split(ROWS)
+    ]
     v = torch.cat([part[0][0] for part in parts]).double().numpy()
     count = np.diff(starts, append=len(rows))
+    if shape.top is not None:
+        return v, _top_weight(shape.rank(v), np.repeat(np.arange(len(count)), count), count, shape.top.share)
     if not networks.attends:
         return v, np.repeat(1 / count, count)
     logit = torch.cat([part[1][0] for part in parts if part[1] is not None]).double().numpy()
     e = np.exp(logit - np.repeat(np.maximum.reduceat(logit, starts), count))
     return v, e / np.repeat(np.add.reduceat(e, starts), count)
+
+
+def _top_weight(rank: np.ndarray, owner: np.ndarray, count: np.ndarray, share: float) -> np.ndarray:
+    """(n,) equal weights of the top share of each patient's cells (of one cell at least): the last one enters by its
+    fraction, cells of equal rank share theirs."""
+    order = np.lexsort((-rank, owner))
+    place = np.arange(len(order)) - np.repeat(np.cumsum(count) - count, count)
+    top = np.maximum(1.0, share * count)[owner]
+    weight = np.clip(top - place, 0, 1) / top
+    ranked = rank[order]
+    tied = np.flatnonzero(np.append(True, (np.diff(ranked) != 0) | (np.diff(owner) != 0)))
+    size = np.diff(tied, append=len(order))
+    out = np.empty(len(order))
+    out[order] = np.repeat(np.add.reduceat(weight, tied) / size, size)
+    return out
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
