@@ -226,16 +226,16 @@ def _read(folder: Path, facts: dict[str, Any], cohort: Cohort) -> Analysis:
 
 def _predictions(folder: Path, facts: dict[str, Any]) -> pd.DataFrame:
     text = {"patient": str, "region": str, "label": str}
-    numbers = ("score", "low", "high")
+    numbers = ["score", "low", "high", "time", "event"]
     if facts["task"] == "multiclass":
         text["prediction"] = str
     else:
-        numbers += ("prediction",)
+        numbers.append("prediction")
     return pd.read_csv(
         folder / "predictions.csv",
         dtype=text,
         keep_default_na=False,
-        na_values={name: [""] for name in (*numbers, "time", "event")},
+        na_values={name: [""] for name in numbers},
         float_precision="round_trip",
     )
 

@@ -11,7 +11,7 @@ from milcore.folds import Plan
 from milcore.neighbourhood import cross_fit
 from milcore.neighbours import Graph
 from milcore.preprocess import Moments
-from milcore.tasks import Binary
+from milcore.tasks import Task
 from milcore.validation import scores
 
 __all__ = ["baseline", "summaries"]
@@ -59,18 +59,17 @@ def _clusters(cells: Graph, seed: int) -> np.ndarray:
 
 
 def baseline(
-    summary: np.ndarray, plan: Plan, task: Binary, *, widening: float, seed: int
+    summary: np.ndarray, plan: Plan, task: Task, *, widening: float, seed: int
 ) -> dict[str, dict[str, Any]]:
-    """AUROC under the same folds of a ridge logistic regression on one row of numbers a patient (B, any)."""
+    """{leading score} under the same folds of a ridge regression on one row of numbers a patient (B, any)."""
     z = np.nan_to_num(summary - np.nanmean(summary, 0))
     sd = z.std(0)
     z = z[:, sd > 0] / sd[sd > 0]
     if z.shape[1] == 0:
         z = np.zeros((len(z), 1))
-    models, _ = cross_fit((z @ z.T)[None] / z.shape[1], plan, task, lambda share: None)
     kernel = (z @ z.T)[None] / z.shape[1]
+    models, _ = cross_fit(kernel, plan, task, lambda share: None)
     patients = np.arange(len(z))
     score = np.stack([m.scores(kernel)[plan.fold[r], patients] for r, m in enumerate(models)])
-    return {
-        "auroc": scores(score, plan, task, threshold=np.zeros(len(z)), widening=widening, seed=seed)["auroc"]
-    }
+    found = scores(score, plan, task, threshold=np.zeros(len(z)), widening=widening, seed=seed)
+    return {task.main: found[task.main]}

@@ -148,7 +148,7 @@ def _neighbourhood(case: _Case, around: neighbourhood.Abundance, progress: Progr
     progress.early(_early(case, "neighbourhood", ranked, inner))
     evidence = neighbourhood.evidence(around, models, dealt, cohort.owner, case.kept)
     equal = (1 / np.diff(cohort.offsets))[cohort.owner].astype(np.float32)
-    return Member(np.broadcast_to(equal, evidence.shape), evidence, inner)
+    return Member(np.broadcast_to(equal, evidence.shape[:2]), evidence, inner)
 
 
 def _networks(case: _Case, pooling: str, x: np.ndarray, measured: Moments, progress: Progress) -> Member:
@@ -240,7 +240,7 @@ def _judged(
         out["confusion"] = validation.confusion(level, task)
     if isinstance(task, Survival):
         cuts = _risk_cuts(case, members, mixture)
-        out["survival"] = validation.survival_groups(level, cuts, dealt, task, out.get("null"))
+        out["survival"] = validation.survival_groups(level, cuts, task, out.get("null"))
     out["members"] = {name: scored(_level(own, one.score)) for name, (own, one) in alone.items()}
     out["baselines"] = {}
     for name, summary in summaries(cohort, around.graph, measured, seed=settings.seed).items():

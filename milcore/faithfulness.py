@@ -40,14 +40,7 @@ def curves(
     out = {name: np.zeros(len(STEPS)) for name in ORDERS} | {"random": np.zeros((RANDOM, len(STEPS)))}
     for r in range(R):
         scored = (r + 1) % R
-        ranks = [(m.rank, m.share) for m in members.values()]
-        left = [
-            _Left(w[i, scored], v[i, scored], rank, share)
-            for i, (rank, share) in enumerate(
-                (None, None) if rank is None else (rank[scored, rows], share[scored, b])
-                for rank, share in ranks
-            )
-        ]
+        left = [_Left.of(member, scored, rows, b, output) for member in members.values()]
         for name, value in _orders(w[:, r], v[:, r], a[r], slopes[:, r]).items():
             first = np.argsort(-(value if name == "attention" else supports * value), kind="stable")
             out[name] += supports * _taken_away(left, slopes[:, scored], first) / R
@@ -117,22 +110,29 @@ class _Left:
     rank: np.ndarray | None
     share: float | None
 
+    @classmethod
+    def of(cls, member: Member, r: int, rows: slice, b: int, output: int) -> _Left:
+        """Of patient b, whose cells are `rows`, in repeat r."""
+        w, v = member.weight[r, rows].astype(float), member.evidence[r, rows, output].astype(float)
+        if member.rank is None or member.share is None:
+            return cls(w, v, None, None)
+        return cls(w, v, member.rank[r, rows], float(member.share[r, b]))
+
     def lost(self, order: np.ndarray, gone: np.ndarray) -> np.ndarray:
         """(steps,) score lost when the first `gone` (steps,) cells of `order` are away."""
         if self.rank is not None and self.share is not None:
-            return self._lost_of_top(order, gone)
+            return self._lost_of_top(np.argsort(-self.rank, kind="stable"), self.share, order, gone)
         # Sums from the tail, so that no digits are lost.
         weight = np.cumsum(self.w[order][::-1])[::-1]
         product = np.cumsum((self.w * self.v)[order][::-1])[::-1]
         return product[0] / weight[0] - product[gone] / np.maximum(weight[gone], 1e-300)
 
-    def _lost_of_top(self, order: np.ndarray, gone: np.ndarray) -> np.ndarray:
+    def _lost_of_top(self, sort: np.ndarray, share: float, order: np.ndarray, gone: np.ndarray) -> np.ndarray:
         """Ranked anew at every step, on cells sorted once."""
-        sort = np.argsort(-self.rank, kind="stable")
         when = np.empty(len(order), int)
         when[order] = np.arange(len(order))
         there = when[sort] >= gone[:, None]  # (steps, n)
-        top = np.maximum(1.0, self.share * there.sum(1))[:, None]
+        top = np.maximum(1.0, share * there.sum(1))[:, None]
         counts = np.clip(top - (np.cumsum(there, 1) - 1), 0, 1) * there / top
         means = counts @ self.v[sort]
         return means[0] - means

@@ -11,9 +11,10 @@ import pandas as pd
 from milcore.baselines import baseline
 from milcore.cohort import Cohort, Note
 from milcore.folds import Plan
+from milcore.measures import auroc
 from milcore.preprocess import Moments
-from milcore.tasks import Binary, as_text
-from milcore.validation import auroc
+from milcore.tasks import Task, as_text
+from milcore.validation import CHANCE, NAMES
 
 __all__ = ["probe"]
 
@@ -26,17 +27,19 @@ NEARLY = (
 
 
 def probe(
-    cohort: Cohort, task: Binary, plan: Plan, measured: Moments, *, widening: float, seed: int
+    cohort: Cohort, task: Task, plan: Plan, measured: Moments, *, widening: float, seed: int
 ) -> tuple[dict[str, Any], list[Note]]:
-    """AUROC out of fold of every batch-like patient column alone -> name -> {auroc}, and warnings in words:
+    """The leading score out of fold of every batch-like patient column alone -> name -> {score}, and warnings in words:
     batch_predicts_label, suspected_leak."""
     found, notes = {}, []
     for name in _batches(cohort, task):
         codes = pd.get_dummies(pd.Series(as_text(cohort.patients[name]))).to_numpy(float)
         found[name] = baseline(codes, plan, task, widening=widening, seed=seed)
-        reached = found[name]["auroc"]
-        if reached["low"] > 0.5:
-            figures = f"AUROC {reached['value']:.2f}, {reached['low']:.2f} to {reached['high']:.2f}"
+        reached = found[name][task.main]
+        if reached["low"] > CHANCE[task.main]:
+            figures = (
+                f"{NAMES[task.main]} {reached['value']:.2f}, {reached['low']:.2f} to {reached['high']:.2f}"
+            )
             words = (
                 f"'{name}' alone predicts the label ({figures}): the score may show how samples were made."
             )
@@ -47,7 +50,7 @@ def probe(
     return found, notes
 
 
-def _batches(cohort: Cohort, task: Binary) -> list[str]:
+def _batches(cohort: Cohort, task: Task) -> list[str]:
     """Patient columns named like a batch, with at least two levels and some patients to each."""
     names = [
         name for name in cohort.patients if name not in ("patient", "region") and BATCH.search(str(name))
@@ -57,13 +60,22 @@ def _batches(cohort: Cohort, task: Binary) -> list[str]:
     ]
 
 
-def _leaks(cohort: Cohort, task: Binary, measured: Moments) -> list[str]:
-    """Features whose patients' means order the classes and whose cells hardly differ within a patient."""
+def _leaks(cohort: Cohort, task: Task, measured: Moments) -> list[str]:
+    """Features whose patients' means order the patients as the label does, and whose cells hardly differ within one."""
     count = np.maximum(measured.count, 1)
     mean = measured.total / count
     within = np.maximum(measured.square / count - mean**2, 0)
     share = mean.var(0) / np.maximum(mean.var(0) + within.mean(0), 1e-12)
+    told = np.array([_told(column, task) for column in mean.T])
+    return [cohort.names[f] for f in np.flatnonzero((share > NEARLY) & (told > NEARLY))]
+
+
+def _told(column: np.ndarray, task: Task) -> float:
+    """How well one number a patient orders them by label, in either direction: .5 to 1 (of a correlation, 0 to 1)."""
     known = task.labelled
     one_fold = np.zeros(known.sum())
-    told = np.array([float(auroc(column, task.y[known], one_fold)) for column in mean[known].T])
-    return [cohort.names[f] for f in np.flatnonzero((share > NEARLY) & (np.maximum(told, 1 - told) > NEARLY))]
+    if task.outputs == 1:
+        reached = float(task.ranked(column[known, None], task.y[known], one_fold))
+        return max(reached, 2 * CHANCE[task.main] - reached)
+    each = [float(auroc(column[known], task.y[known] == k, one_fold)) for k in range(task.outputs)]
+    return max(max(value, 1 - value) for value in each)

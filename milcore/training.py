@@ -125,8 +125,12 @@ def cross_fit(
     for i, top in enumerate(kinds):
         shape = _Shape(torch.from_numpy(x), offsets, measured, plan, task, pooling == "attention", top)
         draws = [seed, 5] if top is None else [seed, 7, i]
-        out.append(_cross_fit(shape, draws, lambda done, i=i: share((i + done) / len(kinds))))
+        out.append(_cross_fit(shape, draws, _part(share, i, len(kinds))))
     return out
+
+
+def _part(share: Callable[[float], None], i: int, of: int) -> Callable[[float], None]:
+    return lambda done: share((i + done) / of)
 
 
 @dataclass(frozen=True)

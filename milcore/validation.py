@@ -6,80 +6,129 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from scipy.optimize import brentq
-from scipy.stats import rankdata
 
 from milcore.folds import Plan
-from milcore.tasks import Binary
+from milcore.tasks import Binary, Multiclass, Regression, Survival, Task
 
-__all__ = ["FEW", "WIDENED", "auroc", "null", "roc", "scores", "verdict", "widening"]
+__all__ = [
+    "CHANCE",
+    "FEW",
+    "NAMES",
+    "WIDENED",
+    "confusion",
+    "null",
+    "roc",
+    "scores",
+    "survival_groups",
+    "too_few",
+    "verdict",
+    "widening",
+]
 
-FEW = 10  # patients in the smaller class below which nothing is claimed
+CHANCE = {"auroc": 0.5, "auroc_macro": 0.5, "spearman": 0.0, "c_index": 0.5}  # leading scores without signal
+NAMES = {"auroc": "AUROC", "auroc_macro": "mean AUROC", "spearman": "rank correlation", "c_index": "C-index"}
+FEW = 10  # patients in the smaller class, or events, below which nothing is claimed
+FEW_VALUES = 20  # the same for patients with a number
 RESAMPLES = 1000
 Z95 = 1.959964
 NULL_COSTS = (1.0, 10.0, 100.0)
-WIDENED, LEAST_DRAWS = (
-    2.0,
-    50,
-)  # of an interval without a null (typical of those with one), and draws a null needs for it
-
-
-def auroc(score: np.ndarray, y: np.ndarray, fold: np.ndarray) -> np.ndarray:
-    """Share of (positive, negative) pairs of one fold whose scores are in the right order, ties counting half.
-
-    score (..., n), y (..., n) of 0 and 1, fold (..., n) -> (...). Both patients of a pair are scored by the same model,
-    which saw neither, so chance is exactly .5; pairs across folds would pull it below, because each patient is missing
-    from the other side's training set (leave-pair-out: Airola et al., Comput Stat Data Anal 2011).
-    """
-    right, pairs = np.zeros(score.shape[:-1]), np.zeros(score.shape[:-1])
-    for f in np.unique(fold):
-        here = fold == f
-        positive, negative = here & (y == 1), here & (y == 0)
-        among = np.where(here, score, np.inf)  # patients of other folds rank last, above everyone here
-        ranks = (rankdata(among, axis=-1) * positive).sum(-1)
-        P, N = positive.sum(-1), negative.sum(-1)
-        right += np.where(P * N > 0, ranks - P * (P + 1) / 2, 0)
-        pairs += P * N
-    return right / np.maximum(pairs, 1)
+WIDENED = 2.0  # of an interval without a null: typical of those with one
+LEAST_DRAWS = 50  # draws a null needs to widen an interval
 
 
 def scores(
-    score: np.ndarray, plan: Plan, task: Binary, *, threshold: np.ndarray, widening: float, seed: int
+    level: np.ndarray, plan: Plan, task: Task, *, threshold: np.ndarray, widening: float, seed: int
 ) -> dict[str, dict[str, Any]]:
-    """Scores (R, B) of every patient out of fold -> name -> {value, low, high, spread}.
+    """Scores (R, B, K) of every patient out of fold -> name -> {value, low, high, spread}.
 
-    `auroc` is the mean over repeats, with a 95 % interval for what this procedure reaches on cohorts of this size:
-    Newcombe's method 5 (Stat Med 2006), which holds up in small samples and at 1, with its variance times `widening`.
-    The others are those of the mean score; their bootstrap over patients takes the scores as given, so their intervals
-    are narrower. `spread` is the range over repeats: how much retraining alone moves the value, not an interval.
+    The leading one is the mean over repeats, with a 95 % interval for what this procedure reaches on cohorts of this
+    size: its variance times `widening`, taken where the bound is, not where the value is (AUROC of two classes:
+    Newcombe's method 5, Stat Med 2006). The others are those of the mean score; their bootstrap over patients takes the
+    scores as given, so their intervals are narrower. `spread` is the range over repeats: how much retraining alone
+    moves the value, not an interval.
     """
     known = task.labelled
-    y, each, cut = task.y[known], score[:, known], threshold[known]
-    ranked, mean = auroc(each, y[None], plan.fold[:, known]), each.mean(0)
-    interval = _auroc_interval(float(ranked.mean()), *_patients(plan, task), widening)
+    y, each, cut = task.y[known], level[:, known], threshold[known]
+    ranked, mean = task.ranked(each, y[None], plan.fold[:, known]), each.mean(0)
+    value = float(ranked.mean())
+    if isinstance(task, Binary):
+        interval = _auroc_interval(value, *_patients(plan, task), widening)
+    else:
+        interval = _ranked_interval(value, task, widening * _fixed_variance(each, plan, task, seed))
+    out = {task.main: _with_spread(value, interval, ranked)}
     draws = _resampled(plan.groups[known], seed)
-    draws = draws[((draws @ y) > 0) & ((draws @ (1 - y)) > 0)]
     plain = np.ones((1, len(y)))
-    out = {"auroc": _with_spread(float(ranked.mean()), interval, ranked)}
-    for name, measure in MEASURES.items():
-        resampled = measure(mean, y, cut, draws)
+    for name, measure in MEASURES[task.name].items():
+        with np.errstate(divide="ignore", invalid="ignore"):
+            resampled = measure(task, mean, y, cut, draws)
+        resampled = resampled[np.isfinite(resampled)]  # draws without one of the classes say nothing
         interval = (float(np.quantile(resampled, 0.025)), float(np.quantile(resampled, 0.975)))
-        spread = np.array([measure(s, y, cut, plain)[0] for s in each])
-        out[name] = _with_spread(float(measure(mean, y, cut, plain)[0]), interval, spread)
+        spread = np.array([measure(task, s, y, cut, plain)[0] for s in each])
+        out[name] = _with_spread(float(measure(task, mean, y, cut, plain)[0]), interval, spread)
     return out
 
 
-def widening(chance: dict[str, Any] | None, plan: Plan, task: Binary) -> float:
-    """How much more an out-of-fold AUROC varies between cohorts than one of a fixed model would: the variance of the
-    null chain against that of the formula at .5, at least 1; WIDENED without a null."""
-    if chance is None or len(chance["auroc"]) < LEAST_DRAWS:
+def widening(chance: dict[str, Any] | None, plan: Plan, task: Task) -> float:
+    """How much more a score out of fold varies between cohorts than one of a fixed model would: the variance of the
+    null chain against that of a fixed score without signal, at least 1; WIDENED without a null."""
+    if chance is None or len(chance["values"]) < LEAST_DRAWS:
         return WIDENED
-    return max(1.0, float(np.var(chance["auroc"])) / _variance(0.5, *_patients(plan, task)))
+    two = isinstance(task, Binary)
+    fixed = _variance(0.5, *_patients(plan, task)) if two else _fixed_variance(None, plan, task, 0)
+    return max(1.0, float(np.var(chance["values"])) / max(fixed, 1e-12))
 
 
-def _patients(plan: Plan, task: Binary) -> tuple[int, int]:
+def _fixed_variance(each: np.ndarray | None, plan: Plan, task: Task, seed: int) -> float:
+    """Variance of the leading score of fixed scores that know nothing: those of one repeat dealt out anew, within
+    folds (random numbers without any)."""
+    known = task.labelled
+    draw, fold, y = np.random.default_rng([seed, 4]), plan.fold[0, known], task.y[known]
+    first = draw.normal(size=(len(y), task.outputs)) if each is None else each[0]
+    order = _within(fold, FIXED, draw)
+    return float(np.var(task.ranked(first[order.T], y[None], fold)))
+
+
+def _within(fold: np.ndarray, times: int, draw: np.random.Generator) -> np.ndarray:
+    """(n, times) random orders of n patients, each column shuffled within folds."""
+    order = np.repeat(np.arange(len(fold))[:, None], times, 1)
+    for f in np.unique(fold):
+        here = np.flatnonzero(fold == f)
+        order[here] = draw.permuted(order[here], axis=0)
+    return order
+
+
+def _ranked_interval(value: float, task: Task, variance: float) -> tuple[float, float]:
+    """Where the distance to the value is 1.96 standard errors at the bound itself; at chance their square is
+    `variance`, and it shrinks to nothing where all pairs are in order, as that of a share does."""
+    ends = (-1.0, 1.0) if task.main == "spearman" else (0.0, 1.0)
+    middle, half = sum(ends) / 2, (ends[1] - ends[0]) / 2
+
+    def excess(bound: float) -> float:
+        return abs(bound - value) - Z95 * np.sqrt(variance * max(1 - ((bound - middle) / half) ** 2, 0))
+
+    tiny = 1e-9
+    low = ends[0] if value <= ends[0] + tiny else brentq(excess, ends[0] + tiny, min(value, ends[1] - tiny))
+    high = ends[1] if value >= ends[1] - tiny else brentq(excess, max(value, ends[0] + tiny), ends[1] - tiny)
+    return float(low), float(high)
+
+
+def _patients(plan: Plan, task: Task) -> tuple[int, int]:
     """Positive and negative patients; regions of one patient are not independent and count once."""
     return plan.patients(task.y == 1), plan.patients(task.y == 0)
+
+
+def too_few(plan: Plan, task: Task) -> str:
+    """In words what there is too little of to claim anything; empty where there is enough."""
+    if isinstance(task, Survival):
+        n, what, least = int(np.nansum(task.y[:, 1])), "events", FEW
+    elif isinstance(task, Regression):
+        n, what, least = plan.patients(task.labelled), "patients with a value", FEW_VALUES
+    else:
+        n = min(plan.patients(task.y == k) for k in range(len(task.classes)))
+        what, least = f"patients in the small{'er' if len(task.classes) == 2 else 'est'} class", FEW
+    return f"{n} {what}; below {least}" if n < least else ""
 
 
 def _resampled(groups: np.ndarray, seed: int) -> np.ndarray:
@@ -89,14 +138,23 @@ def _resampled(groups: np.ndarray, seed: int) -> np.ndarray:
     return np.random.default_rng([seed, 2]).multinomial(n, np.full(n, 1 / n), RESAMPLES)[:, group]
 
 
-def roc(score: np.ndarray, plan: Plan, task: Binary) -> dict[str, list[float]]:
-    """{fpr, tpr}: the ROC curve that goes with `auroc`: the mean of the curves of all folds and repeats, weighted by
-    their pairs of patients."""
+def roc(level: np.ndarray, plan: Plan, task: Task) -> dict[str, Any]:
+    """{fpr, tpr}: the ROC curve that goes with the AUROC: the mean of the curves of all folds and repeats, weighted by
+    their pairs of patients; of several classes, class -> its curve against the rest; empty where there are none."""
+    if isinstance(task, Binary):
+        return _curve(level[..., 0], task.y, plan, task)
+    if isinstance(task, Multiclass):
+        hot = {c: np.where(task.labelled, task.y == k, np.nan) for k, c in enumerate(task.classes)}
+        return {c: _curve(level[..., k], hot[c], plan, task) for k, c in enumerate(task.classes)}
+    return {}
+
+
+def _curve(score: np.ndarray, positive: np.ndarray, plan: Plan, task: Task) -> dict[str, list[float]]:
     known = task.labelled
     grid, tpr, pairs = np.linspace(0, 1, 101), np.zeros(101), 0
     for s, fold in zip(score[:, known], plan.fold[:, known], strict=True):
         for f in range(plan.folds):
-            y, here = task.y[known][fold == f], s[fold == f]
+            y, here = positive[known][fold == f], s[fold == f]
             weight = int(y.sum() * (1 - y).sum())
             if weight:
                 order = np.argsort(-here)
@@ -106,65 +164,159 @@ def roc(score: np.ndarray, plan: Plan, task: Binary) -> dict[str, list[float]]:
     return {"fpr": grid.round(4).tolist(), "tpr": (tpr / max(pairs, 1)).round(4).tolist()}
 
 
+def confusion(level: np.ndarray, task: Multiclass) -> dict[str, Any]:
+    """{classes, counts}: patients of each class (rows) by the class predicted from their mean score (columns)."""
+    known = task.labelled
+    called = level.mean(0)[known].argmax(1)
+    counts = np.zeros((task.outputs, task.outputs), int)
+    np.add.at(counts, (task.y[known].astype(int), called), 1)
+    return {"classes": list(task.classes), "counts": counts.tolist()}
+
+
 def null(
     kernels: np.ndarray,
     plan: Plan,
-    task: Binary,
+    task: Task,
     *,
     permutations: int,
     seed: int,
     share: Callable[[float], None],
 ) -> dict[str, Any]:
-    """Could this be chance? {p, permutations, as_good, chain, observed, auroc} of a chain on true and permuted labels.
+    """Could this be chance? {p, permutations, as_good, chain, statistic, observed, values} of a chain on true and
+    permuted labels; for survival also {log_rank, log_rank_p}, of risk groups cut at the average.
 
     The chain is one repeat of least-squares regression in the patients' kernels, scale and ridge chosen on inner
-    folds: linear in the labels, so all permutations are one product. Labels are permuted within folds, which keeps
-    the stratification every permutation needs; p is (1 + as good or better) / (1 + permutations).
+    folds: all permutations are one product. Labels are permuted within folds, which keeps the stratification every
+    permutation needs; where bags are not patients, between patients whose bags agree, or among the bags of each
+    patient. p is (1 + as good or better) / (1 + permutations).
     """
     fold, known = plan.fold[0], plan.labelled
-    draw = np.random.default_rng([seed, 3])
-    y = np.repeat(np.where(known, np.nan_to_num(task.y), 0)[:, None], permutations + 1, 1)
-    for f in range(plan.folds):
-        here = np.flatnonzero(known & (fold == f))
-        y[here, 1:] = draw.permuted(y[here, 1:], axis=0)
-    reached = auroc(_least_squares_chain(kernels, plan, y, share)[known].T, y[known].T, fold[known])
+    order = np.tile(np.arange(len(fold))[:, None], permutations + 1)
+    order[:, 1:] = _permuted(plan, task, permutations, np.random.default_rng([seed, 3]))
+    scored = _least_squares_chain(kernels, plan, task, order, share)  # (P, B, K)
+    labels = task.y[order[known]].swapaxes(0, 1)  # (P, n, ...)
+    reached = task.ranked(scored[:, known], labels, fold[known])
     as_good = int((reached[1:] >= reached[0] - 1e-12).sum())
-    return {
+    out = {
         "p": (1 + as_good) / (1 + permutations),
         "permutations": permutations,
         "as_good": as_good,
         "chain": "neighbourhood by least squares, one repeat",
+        "statistic": task.main,
         "observed": float(reached[0]),
-        "auroc": [round(float(value), 4) for value in reached[1:]],
+        "values": [round(float(value), 4) for value in reached[1:]],
+    }
+    if isinstance(task, Survival):
+        parted = np.array([_log_rank(y, s[:, 0] > 0) for y, s in zip(labels, scored[:, known], strict=True)])
+        better = int((parted[1:] >= parted[0] - 1e-12).sum())
+        out |= {"log_rank": float(parted[0]), "log_rank_p": (1 + better) / (1 + permutations)}
+    return out
+
+
+def _permuted(plan: Plan, task: Task, permutations: int, draw: np.random.Generator) -> np.ndarray:
+    """(B, permutations) which bag's label each labelled bag gets."""
+    B, known = len(plan.labelled), np.flatnonzero(plan.labelled)
+    order = np.repeat(np.arange(B)[:, None], permutations, 1)
+    if plan.one_bag_each:
+        order[known] = known[_within(plan.fold[0, known], permutations, draw)]
+        return order
+    groups = plan.groups[known]
+    rows = pd.DataFrame(task.y[known].reshape(len(known), -1)).groupby(groups).nunique()
+    if (rows > 1).any(axis=None):  # samples of one patient under two conditions
+        order[known] = known[_within(groups, permutations, draw)]
+        return order
+    _, first, group = np.unique(groups, return_index=True, return_inverse=True)
+    dealt = _within(plan.fold[0, known][first], permutations, draw)
+    order[known] = known[first[dealt[group]]]
+    return order
+
+
+def _log_rank(y: np.ndarray, higher: np.ndarray) -> float:
+    """The log-rank statistic (Mantel 1966) of two groups: y (n, 2) of time and event, higher (n,) bool."""
+    time, event = y.T
+    at = np.unique(time[event == 1])
+    there, dies = time >= at[:, None], (time == at[:, None]) & (event == 1)
+    n, d = there.sum(1), dies.sum(1)
+    n1, d1 = (there & higher).sum(1), (dies & higher).sum(1)
+    variance = (d * n1 * (n - n1) * (n - d) / np.maximum(n * n * (n - 1), 1)).sum()
+    return float((d1 - d * n1 / n).sum() ** 2 / variance) if variance > 0 else 0.0
+
+
+def survival_groups(
+    level: np.ndarray, cuts: np.ndarray, task: Survival, chance: dict[str, Any] | None
+) -> dict[str, Any]:
+    """Kaplan-Meier curves, with 95 % bands, of patients at higher and lower risk out of fold, cut at `cuts` (R, B), the
+    inner median of each one's training patients: {groups, log_rank, cut}.
+
+    The log-rank statistic of these groups has no p of its own, because cross-validated groups are not independent
+    (Simon et al., Brief Bioinform 2011): p belongs to the null's chain on true and permuted labels.
+    """
+    from lifelines import KaplanMeierFitter
+
+    known = task.labelled
+    y, higher = task.y[known], (level[..., 0] - cuts).mean(0)[known] > 0
+    groups = []
+    for name, here in (("higher risk", higher), ("lower risk", ~higher)):
+        group = {"name": name, "patients": int(here.sum()), "events": int(y[here, 1].sum())}
+        if here.any():
+            fitted = KaplanMeierFitter().fit(y[here, 0], y[here, 1])
+            low, high = fitted.confidence_interval_survival_function_.to_numpy().T
+            curve = {
+                "time": fitted.survival_function_.index.to_numpy(float),
+                "survival": fitted.survival_function_.to_numpy()[:, 0],
+                "low": low,
+                "high": high,
+                "at_risk": fitted.event_table["at_risk"].to_numpy(),
+            }
+            group |= {
+                part: np.nan_to_num(values, nan=1.0).round(4).tolist() for part, values in curve.items()
+            }
+        groups.append(group)
+    tested = {} if chance is None else {"p": chance["log_rank_p"], "permutations": chance["permutations"]}
+    return {
+        "groups": groups,
+        "log_rank": {"statistic": _log_rank(y, higher)} | tested,
+        "cut": "the median score, held out inside, of the patients each model learnt from",
     }
 
 
 def verdict(
-    measured: dict[str, Any], chance: dict[str, Any] | None, plan: Plan, task: Binary
+    measured: dict[str, Any], chance: dict[str, Any] | None, plan: Plan, task: Task
 ) -> dict[str, str]:
     """{kind: signal | none | unclear, words}: what may be said of this cohort, in plain words. A signal needs both an
-    interval above .5 and a null that was passed; and at least 10 patients a class."""
-    value, smaller = measured["auroc"], min(_patients(plan, task))
-    figures = f"AUROC {value['value']:.2f} ({value['low']:.2f} to {value['high']:.2f})"
+    interval beyond chance and a null that was passed; and enough patients (see too_few)."""
+    value = measured[task.main]
+    figures = f"{NAMES[task.main]} {value['value']:.2f} ({value['low']:.2f} to {value['high']:.2f})"
     if chance:
         figures += f"; permuted labels, neighbourhoods alone: p = {_p(chance['p'])}"
-    between = f"{task.classes[0]} from {task.classes[1]}"
-    above, tested = value["low"] > 0.5, chance is not None
+    does, whether, fails = _told(task)
+    above, tested = value["low"] > CHANCE[task.main], chance is not None
     beats = chance is not None and chance["p"] < 0.05
-    if smaller < FEW:
-        kind, words = "unclear", f"Exploratory, {smaller} patients in the smaller class cannot carry a claim"
+    if few := too_few(plan, task):
+        kind, words = "unclear", f"Exploratory, {few.split(';')[0]} cannot carry a claim"
     elif above and beats:
-        kind, words = "signal", f"The model tells {between} better than chance"
+        kind, words = "signal", f"The model {does} better than chance"
     elif above and not tested:
-        kind, words = (
-            "unclear",
-            f"The model seems to tell {between}, but was not tested against permuted labels",
-        )
+        kind, words = "unclear", f"The model seems to {whether}, but was not tested against permuted labels"
     elif above or beats:
-        kind, words = "unclear", f"Unclear whether the cells tell {between}; interval and test disagree"
+        kind, words = "unclear", f"Unclear whether the cells {whether}; interval and test disagree"
     else:
-        kind, words = "none", f"No signal found: the cells do not tell {between} better than chance"
+        kind, words = "none", f"No signal found: the cells do not {fails} better than chance"
     return {"kind": kind, "words": f"{words}{';' if ':' in words else ':'} {figures}."}
+
+
+def _told(task: Task) -> tuple[str, str, str]:
+    """What a model does, for "The model ...", "whether the cells ..." and "the cells do not ..."."""
+    if isinstance(task, Binary):
+        rest = f"{task.classes[0]} from {task.classes[1]}"
+    elif isinstance(task, Multiclass):
+        rest = f"{', '.join(task.classes[:-1])} and {task.classes[-1]} apart"
+    else:
+        what = (
+            task.target if isinstance(task, Regression) else f"the time until {getattr(task, 'target', '')}"
+        )
+        return f"predicts {what}", f"predict {what}", f"predict {what}"
+    return f"tells {rest}", f"tell {rest}", f"tell {rest}"
 
 
 def _p(value: float) -> str:
@@ -201,61 +353,99 @@ def _variance(theta: float, positives: int, negatives: int) -> float:
     return theta * (1 - theta) * pairs / (positives * negatives)
 
 
-def _average_precision(score: np.ndarray, y: np.ndarray, cut: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    order = np.argsort(-score, kind="stable")
+def _average_precision(
+    task: Task, score: np.ndarray, y: np.ndarray, cut: np.ndarray, weight: np.ndarray
+) -> np.ndarray:
+    order = np.argsort(-score[:, 0], kind="stable")
     hits = weight[:, order] * y[order]
     precision = np.cumsum(hits, 1) / np.maximum(np.cumsum(weight[:, order], 1), 1e-12)
     return (hits * precision).sum(1) / hits.sum(1)
 
 
-def _brier(score: np.ndarray, y: np.ndarray, cut: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    return weight @ (Binary.link(score) - y) ** 2 / weight.sum(1)
+def _brier(task: Task, score: np.ndarray, y: np.ndarray, cut: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Squared distance of the probabilities from the label; of several classes, summed over them (Brier 1950)."""
+    p = task.link(score)
+    miss = (p - task.linear(y)) ** 2
+    return weight @ miss.sum(1) / weight.sum(1)
 
 
-def _balanced_accuracy(score: np.ndarray, y: np.ndarray, cut: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    called = score > cut
-    found = (weight @ (called * y)) / (weight @ y)
-    cleared = (weight @ (~called * (1 - y))) / (weight @ (1 - y))
-    return (found + cleared) / 2
+def _balanced_accuracy(
+    task: Task, score: np.ndarray, y: np.ndarray, cut: np.ndarray, weight: np.ndarray
+) -> np.ndarray:
+    right = (score[:, 0] > cut) == y if task.outputs == 1 else score.argmax(1) == y
+    kinds = np.arange(len(task.classes))
+    return np.mean([(weight @ (right & (y == k))) / (weight @ (y == k)) for k in kinds], axis=0)
 
 
-# Each takes scores (n,), y (n,), thresholds (n,) and weights of patients (draws, n) and returns (draws,).
-MEASURES = {"average_precision": _average_precision, "brier": _brier, "balanced_accuracy": _balanced_accuracy}
+def _r2(task: Task, score: np.ndarray, y: np.ndarray, cut: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    n = weight.sum(1)
+    mean = weight @ y / n
+    return 1 - (weight @ (y - score[:, 0]) ** 2) / (weight @ y**2 - n * mean**2)
+
+
+FIXED = 400  # draws of scores that know nothing
+# Each takes the task, scores (n, K), y (n,), thresholds (n,) and weights of patients (draws, n); returns (draws,).
+MEASURES: dict[str, dict[str, Callable[..., np.ndarray]]] = {
+    "binary": {
+        "average_precision": _average_precision,
+        "brier": _brier,
+        "balanced_accuracy": _balanced_accuracy,
+    },
+    "multiclass": {"brier": _brier, "balanced_accuracy": _balanced_accuracy},
+    "regression": {"r2": _r2},
+    "survival": {},
+}
 
 
 def _least_squares_chain(
-    kernels: np.ndarray, plan: Plan, y: np.ndarray, share: Callable[[float], None]
+    kernels: np.ndarray, plan: Plan, task: Task, order: np.ndarray, share: Callable[[float], None]
 ) -> np.ndarray:
-    """(B, P) out-of-fold scores of label columns y (B, P), scale and ridge chosen per outer fold and column."""
-    fold, out = plan.fold[0], np.zeros(y.shape)
+    """(P, B, L) out-of-fold scores of labels dealt out as `order` (B, P) says, scale and ridge chosen per outer fold
+    and deal. Targets are made among the patients that learn (or are held out) together, and centred there."""
+    fold = plan.fold[0]
     singles, pairs = plan.without(1), plan.without(2)
-    choices = len(kernels) * len(NULL_COSTS)
-    losses = np.zeros((plan.folds, choices, y.shape[1]))
+    losses: list[Any] = [0.0] * plan.folds
+    out = np.zeros((order.shape[1], len(fold), _linear(task, order[plan.labelled][:, :1]).shape[2]))
     for i, (f, g) in enumerate(pairs):
-        fitted = _least_squares(kernels, plan.training(0, (f, g)), y)
+        fitted = _least_squares(kernels, plan.training(0, (f, g)), task, order)
         for outer, held in ((f, g), (g, f)):
-            there = plan.labelled & (fold == held)
-            losses[outer] += ((fitted[:, there] - y[there]) ** 2).sum(1)
+            there = np.flatnonzero(plan.labelled & (fold == held))
+            truth = _linear(task, order[there])
+            losses[outer] = losses[outer] + ((fitted[:, there] - truth) ** 2).sum((1, 3))
         share((i + 1) / (len(pairs) + len(singles)))
     for (f,) in singles:
-        best = losses[f].argmin(0)
-        there = fold == f
-        fitted = _least_squares(kernels, plan.training(0, (f,)), y)[:, there]
-        out[there] = np.take_along_axis(fitted, best[None, None, :], 0)[0]
+        there = np.flatnonzero(fold == f)
+        fitted = _least_squares(kernels, plan.training(0, (f,)), task, order)[:, there]
+        best = losses[f].argmin(0)  # (P,)
+        picked = np.take_along_axis(fitted, best[None, None, :, None], 0)[0]  # (there, P, L)
+        out[:, there] = picked.swapaxes(0, 1)
         share((len(pairs) + f + 1) / (len(pairs) + len(singles)))
     return out
 
 
-def _least_squares(kernels: np.ndarray, train: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """(choices, B, P) scores of everyone by kernel ridge regression of y (B, P) on the training patients."""
+def _linear(task: Task, order: np.ndarray) -> np.ndarray:
+    """(T, P, L) targets of least squares for the labels that `order` (T, P) deals to T patients."""
+    if isinstance(task, Survival):
+        return np.stack([task.linear(task.y[deal]) for deal in order.T], 1)
+    return task.linear(task.y[order.ravel()]).reshape(*order.shape, -1)
+
+
+def _least_squares(kernels: np.ndarray, train: np.ndarray, task: Task, order: np.ndarray) -> np.ndarray:
+    """(choices, B, P, L) scores of everyone by kernel ridge regression on the training patients."""
     rows = np.flatnonzero(train)
-    mean = y[rows].mean(0)
+    y = _linear(task, order[rows])
+    shape = y.shape[1:]
+    y = y.reshape(len(rows), -1)
+    mean = y.mean(0)
     out = []
     for kernel in kernels:
         towards = kernel[:, rows].mean(1)
         centred = kernel[:, rows] - towards[:, None] - towards[rows] + towards[rows].mean()
         values, vectors = np.linalg.eigh(centred[rows])
         unit = max(values.mean(), 1e-12)
-        projected, targets = centred @ vectors, vectors.T @ (y[rows] - mean)
-        out += [projected @ (targets / (values + unit / cost)[:, None]) + mean for cost in NULL_COSTS]
+        projected, targets = centred @ vectors, vectors.T @ (y - mean)
+        out += [
+            (projected @ (targets / (values + unit / cost)[:, None]) + mean).reshape(-1, *shape)
+            for cost in NULL_COSTS
+        ]
     return np.stack(out)
