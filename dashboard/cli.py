@@ -191,8 +191,13 @@ def _column_options(command: Callable[..., None]) -> Callable[..., None]:
     "--out", required=True, type=click.Path(path_type=Path), help="Folder to make; complete or absent."
 )
 @click.option(
-    "--task", type=click.Choice(["auto", "binary"]), default="auto", show_default=True, help="Kind of label."
+    "--task",
+    type=click.Choice(["auto", "binary", "multiclass", "regression", "survival"]),
+    default="auto",
+    show_default=True,
+    help="Kind of label; auto decides from the column and says so.",
 )
+@click.option("--time", help="Survival: column of the time; --target is then the event (1 = happened).")
 @click.option(
     "--classes", multiple=True, callback=_names, metavar="A,B", help="Keep only patients with these labels."
 )
@@ -201,8 +206,22 @@ def _column_options(command: Callable[..., None]) -> Callable[..., None]:
     "--transform", default="auto", show_default=True, help="Of features: auto, none, log1p, arcsinh:COFACTOR."
 )
 @click.option(
+    "--centre",
+    type=click.Choice(["none", "region"]),
+    default="none",
+    show_default=True,
+    help="Take each region's median from its features, against staining differences.",
+)
+@click.option(
+    "--context",
+    type=int,
+    default=0,
+    metavar="K",
+    help="Add the mean features of the K nearest cells in the tissue [none].",
+)
+@click.option(
     "--pooling",
-    type=click.Choice(["auto", "attention", "mean", "neighbourhood"]),
+    type=click.Choice(["auto", "attention", "mean", "topk", "neighbourhood"]),
     default="auto",
     show_default=True,
     help="How cells make a patient's score; auto stacks neighbourhood and attention.",
@@ -220,7 +239,7 @@ def _column_options(command: Callable[..., None]) -> Callable[..., None]:
 def run(*, cells: tuple[Path, ...], patients: Path | None, target: str, out: Path, **given: Any) -> None:
     """Train on CELLS (one or more tables), explain every cell, and write the analysis to a folder."""
     _check_free(out)
-    columns = _columns(given, labels=(target,))
+    columns = _columns(given, labels=tuple(name for name in (target, given["time"]) if name))
     started = time.perf_counter()
     from milcore.training import Settings
 
@@ -277,7 +296,8 @@ def _conclude(analysis: Analysis, out: Path, seconds: float) -> None:
     facts = analysis.facts
     click.echo(f"\n{_plain(facts['verdict']['words'])}")
     scores = [f"{theme.score_name(name)} {theme.interval(score)}" for name, score in facts["scores"].items()]
-    click.echo("; ".join(scores) + f"; out of fold, for '{_plain(facts['positive'])}'")
+    click.echo("; ".join(scores) + f"; out of fold, for '{_plain(facts['towards'])}'")
+    click.echo(_plain(facts["task_why"]))
     for warning in facts.get("warnings", []):
         click.echo(f"Note: {_plain(warning['words'])}")
     click.echo(f"\nWritten to {out} in {seconds:.0f} s:")
@@ -385,10 +405,11 @@ class _Teller:
         if event.stage != self.stage:
             self.end()
             self.stage, self.begun, self.drawn = event.stage, time.perf_counter(), -1
-        if event.early and "auroc" in event.early:
-            self._line(
-                f"first look ({event.early.get('member', '')}): AUROC {event.early['auroc']:.2f}, out of fold"
-            )
+        if event.early:
+            from dashboard import theme
+
+            named = f"{theme.score_name(event.early['main'])} {event.early['value']:.2f}"
+            self._line(f"first look ({event.early['member']}): {named}, out of fold")
         done = int(event.share * 30)
         if self.terminal and self.stage and done != self.drawn:
             self.drawn = done

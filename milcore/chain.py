@@ -18,7 +18,7 @@ from milcore.evidence import Shown, explain, member_scores
 from milcore.faithfulness import faithfulness
 from milcore.folds import Plan, plan
 from milcore.neighbours import graph
-from milcore.preprocess import Moments, moments, transformed
+from milcore.preprocess import Moments, moments, prepared
 from milcore.probes import probe
 from milcore.progress import Progress
 from milcore.projection import umap_map
@@ -65,8 +65,8 @@ def analyse(cohort: Cohort, settings: Settings, progress: Progress | None = None
     dealt = plan(task.strata, cohort.groups, repeats=settings.rounds, seed=settings.seed)
     case = _Case(cohort, settings, task, kept, dealt)
     with progress.stage("neighbours"):
-        cells = graph(cohort, settings.transform)
-    x = transformed(cohort, settings.transform)
+        x = prepared(cohort, transform=settings.transform, centre=settings.centre, context=settings.context)
+        cells = graph(cohort, x, f"{settings.transform} {settings.centre} {settings.context}")
     measured = moments(x, cohort.offsets)
     members: dict[str, Member] = {}
     with progress.stage("neighbourhood"):

@@ -16,7 +16,7 @@ import numpy as np
 from scipy import sparse
 
 from milcore.cohort import Cohort
-from milcore.preprocess import moments, transformed
+from milcore.preprocess import moments
 
 __all__ = ["NEIGHBOURS", "Graph", "graph", "nearest", "standardised"]
 
@@ -39,24 +39,23 @@ class Graph:
     step: sparse.csr_array
 
 
-def graph(cohort: Cohort, transform: str) -> Graph:
-    """The graph of a cohort's cells; found in the cohort's folder when it was made before, and left there if not."""
-    file = _file(cohort, transform)
+def graph(cohort: Cohort, x: np.ndarray, key: str) -> Graph:
+    """The graph of a cohort's cells by their prepared features x (N, any), of which `key` says how they were prepared;
+    found in the cohort's folder when it was made before, and left there if not."""
+    file = _file(cohort, key)
     if file is not None and file.exists():
         with contextlib.suppress(OSError, ValueError, KeyError):  # a damaged file is made anew
-            return _read(file, cohort, transform)
-    made = _build(cohort, transform)
+            return _read(file, cohort, x)
+    made = _build(cohort, x)
     if file is not None:
         _write(file, made)
     return made
 
 
-def standardised(cohort: Cohort, transform: str) -> np.ndarray:
-    """(N, F) float32 features with mean 0 and sd 1 over all cells, missing values at 0."""
-    x = transformed(cohort, transform)
+def standardised(cohort: Cohort, x: np.ndarray) -> np.ndarray:
+    """(N, any) float32 features with mean 0 and sd 1 over all cells, missing values at 0."""
     mean, sd = moments(x, cohort.offsets).scale(np.ones((1, cohort.B), bool))
-    x -= mean
-    x /= sd
+    x = (x - mean) / sd
     np.nan_to_num(x, copy=False, nan=0.0)
     return x
 
@@ -94,8 +93,8 @@ def _no_gaps(found: np.ndarray) -> np.ndarray:
     return found
 
 
-def _build(cohort: Cohort, transform: str) -> Graph:
-    x = standardised(cohort, transform)
+def _build(cohort: Cohort, x: np.ndarray) -> Graph:
+    x = standardised(cohort, x)
     node, first, size = _distinct(x)
     points = x[first]
     neighbours, distances = nearest(points, points, NEIGHBOURS + 1)
@@ -141,13 +140,11 @@ def _step(neighbours: np.ndarray, size: np.ndarray) -> sparse.csr_array:
     return sparse.csr_array(sparse.diags_array(1 / both.sum(1)) @ both).astype(np.float32)
 
 
-def _file(cohort: Cohort, transform: str) -> Path | None:
+def _file(cohort: Cohort, key: str) -> Path | None:
     if cohort.path is None:
         return None
-    key = hashlib.blake2b(
-        f"{cohort.fingerprint} {transform} {NEIGHBOURS}".encode(), digest_size=6
-    ).hexdigest()
-    return cohort.path / f"graph-{key}.npz"
+    made = f"{cohort.fingerprint} {key} {NEIGHBOURS}"
+    return cohort.path / f"graph-{hashlib.blake2b(made.encode(), digest_size=6).hexdigest()}.npz"
 
 
 def _write(file: Path, made: Graph) -> None:
@@ -157,11 +154,11 @@ def _write(file: Path, made: Graph) -> None:
         part.replace(file)
 
 
-def _read(file: Path, cohort: Cohort, transform: str) -> Graph:
+def _read(file: Path, cohort: Cohort, x: np.ndarray) -> Graph:
     with np.load(file, allow_pickle=False) as saved:
         node, size, neighbours, distances = (saved[k] for k in ("node", "size", "neighbours", "distances"))
     if len(node) != cohort.N:
         raise ValueError(file)
-    points = np.empty((len(size), cohort.F), np.float32)
-    points[node] = standardised(cohort, transform)
+    points = np.empty((len(size), x.shape[1]), np.float32)
+    points[node] = standardised(cohort, x)
     return Graph(node, size, points, neighbours, distances, _step(neighbours, size))

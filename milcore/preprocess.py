@@ -12,11 +12,42 @@ import numpy as np
 
 from milcore.cohort import Cohort
 from milcore.errors import MilError
+from milcore.surroundings import nearby, regions
 
-__all__ = ["Moments", "moments", "transformed"]
+__all__ = ["Moments", "moments", "prepared", "transformed"]
 
 SKEWED = 1.5  # features more skewed than this are compressed when the transform is chosen automatically
+FAR = 3.0  # a value farther than this many spans from the span of 99.8 % of all cells is drawn in
 CHUNK = 1 << 18  # cells transformed at a time: bounds memory
+
+
+def prepared(cohort: Cohort, *, transform: str, centre: str = "none", context: int = 0) -> np.ndarray:
+    """(N, F') float32 features as the models see them, missing values still NaN: transformed, outliers drawn in, with
+    centre "region" less the median of the cell's region (against differences of staining; it also hides what sets whole
+    regions apart), and with `context` > 0 followed by the means of so many nearest cells (F' = 2 F)."""
+    x = transformed(cohort, transform)
+    _draw_in(x)
+    if centre == "region":
+        _centre(x, regions(cohort))
+    return np.hstack([x, nearby(x, cohort, context)]) if context else x
+
+
+def _draw_in(x: np.ndarray) -> None:
+    """In place: a few wild values must not set the scale of a feature, so they are moved to a far but finite bound. The
+    bounds come from all cells and no label; a rare group of cells lies well inside."""
+    low, high = np.nanquantile(x[:: max(1, len(x) // 100_000)], [0.001, 0.999], axis=0)
+    room = FAR * (high - low)
+    spread = room > 0  # a feature that hardly any cell has is left alone
+    bounds = np.where(spread, low - room, -np.inf), np.where(spread, high + room, np.inf)
+    np.clip(x, *(bound.astype(np.float32) for bound in bounds), out=x)
+
+
+def _centre(x: np.ndarray, region: np.ndarray) -> None:
+    """In place: each feature less its median over the region's cells."""
+    order = np.argsort(region, kind="stable")
+    for rows in np.split(order, np.flatnonzero(np.diff(region[order])) + 1):
+        known = ~np.isnan(x[rows]).all(0)
+        x[np.ix_(rows, known)] -= np.nanmedian(x[rows][:, known], axis=0)
 
 
 def transformed(cohort: Cohort, transform: str) -> np.ndarray:

@@ -8,7 +8,14 @@ import numpy as np
 import pandas as pd
 
 from milcore.cohort import Cohort
+from milcore.neighbours import Graph, graph
+from milcore.preprocess import transformed
 from milcore.tasks import Binary
+
+
+def graph_of(cohort: Cohort, transform: str = "auto") -> Graph:
+    """The neighbour graph of a cohort's transformed features."""
+    return graph(cohort, transformed(cohort, transform), transform)
 
 
 class Planted(NamedTuple):

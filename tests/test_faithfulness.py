@@ -17,18 +17,18 @@ def case(*, driven: bool, R: int = 3) -> tuple[dict[str, Member], Mixture]:
     v = draw.normal(size=(R, 100)) * (0.1 if driven else 1)
     if driven:
         v[:, ::10] += 5
-    member = Member(w.astype(np.float32), v.astype(np.float32), np.empty(0))
-    return {"one": member}, Mixture(("one",), np.zeros((R, 2)), np.ones((1, R, 2)))
+    member = Member(w.astype(np.float32), v[..., None].astype(np.float32), np.empty(0))
+    return {"one": member}, Mixture(("one",), np.zeros((R, 2, 1)), np.ones((1, R, 2)), np.zeros((R, 2)))
 
 
 def test_a_curve_is_scoring_again_without_the_cells() -> None:
     members, mixture = case(driven=True, R=2)
-    found = curves(members, mixture, OFFSETS, 1, seed=0)["importance"]
+    found = curves(members, mixture, OFFSETS, 1, output=0, seed=0)["importance"]
     rows = slice(40, 100)
     by_hand = np.zeros(len(STEPS))
     for r, scored in ((0, 1), (1, 0)):
-        order = np.argsort(-members["one"].evidence[r, rows], kind="stable")
-        v = members["one"].evidence[scored, rows].astype(float)
+        order = np.argsort(-members["one"].evidence[r, rows, 0], kind="stable")
+        v = members["one"].evidence[scored, rows, 0].astype(float)
         for i, share in enumerate(STEPS):
             rest = order[int(share * 60) :]
             by_hand[i] += (v.mean() - v[rest].mean()) / 2
@@ -36,7 +36,7 @@ def test_a_curve_is_scoring_again_without_the_cells() -> None:
 
 
 def test_taking_the_driving_cells_away_lowers_the_score_far_more_than_chance() -> None:
-    out = faithfulness(*case(driven=True), OFFSETS, np.array([0, 1]), seed=0)
+    out = faithfulness(*case(driven=True), OFFSETS, np.array([0, 1]), outputs=np.zeros(2, int), seed=0)
     assert out["importance"]["first_tenth"] > out["random"]["first_tenth"][1] + 0.1
     assert out["importance"]["all"] > 2 * out["random"]["all"][1]
     assert len(out["steps"]) == len(out["importance"]["curve"]) == len(out["random"]["low"])
@@ -44,21 +44,42 @@ def test_taking_the_driving_cells_away_lowers_the_score_far_more_than_chance() -
 
 def test_an_explanation_that_does_not_repeat_is_no_better_than_chance() -> None:
     """Orders come from another repeat than scores: a formula that fits its own repeat gains nothing."""
-    out = faithfulness(*case(driven=False), OFFSETS, np.array([0, 1]), seed=0)
+    out = faithfulness(*case(driven=False), OFFSETS, np.array([0, 1]), outputs=np.zeros(2, int), seed=0)
     assert out["importance"]["all"] < out["random"]["all"][1] + 0.15
 
 
 def test_equal_attention_is_no_explanation() -> None:
-    out = faithfulness(*case(driven=True), OFFSETS, np.array([0, 1]), seed=0)
+    out = faithfulness(*case(driven=True), OFFSETS, np.array([0, 1]), outputs=np.zeros(2, int), seed=0)
     assert out["attention"]["all"] < out["importance"]["all"] / 2
 
 
 def test_one_repeat_leaves_nothing_to_score_with() -> None:
-    assert faithfulness(*case(driven=True, R=1), OFFSETS, np.array([0, 1]), seed=0) == {}
+    assert (
+        faithfulness(*case(driven=True, R=1), OFFSETS, np.array([0, 1]), outputs=np.zeros(2, int), seed=0)
+        == {}
+    )
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_support_is_meant_for_the_class_the_patient_is_scored_as(sign: float) -> None:
     members, mixture = case(driven=True)
     turned = {"one": Member(members["one"].weight, (sign * members["one"].evidence), np.empty(0))}
-    assert curves(turned, mixture, OFFSETS, 0, seed=0)["importance"][3] > 0.3
+    assert curves(turned, mixture, OFFSETS, 0, output=0, seed=0)["importance"][3] > 0.3
+
+
+def test_a_curve_of_topk_ranks_the_cells_that_are_left_anew() -> None:
+    members, mixture = case(driven=True, R=2)
+    rank, share = members["one"].evidence[..., 0], np.full((2, 2), 0.1)
+    ranked = {"one": Member(members["one"].weight, members["one"].evidence, np.empty(0), rank, share)}
+    found = curves(ranked, mixture, OFFSETS, 1, output=0, seed=0)["evidence"]
+    rows, by_hand = slice(40, 100), np.zeros(len(STEPS))
+    for r, scored in ((0, 1), (1, 0)):
+        order = np.argsort(-rank[r, rows], kind="stable")
+        v = rank[scored, rows].astype(float)
+        for i, part in enumerate(STEPS):
+            left = np.sort(v[order[int(part * 60) :]])[::-1]
+            top = max(1.0, 0.1 * len(left))
+            whole = int(top)
+            rest = left[:whole].sum() + (top - whole) * (left[whole] if whole < len(left) else 0)
+            by_hand[i] += (np.sort(v)[::-1][:6].mean() - rest / top) / 2
+    np.testing.assert_allclose(found, by_hand, atol=1e-5)

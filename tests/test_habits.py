@@ -23,10 +23,10 @@ ROOT = Path(__file__).parents[1]
 LINE = re.findall(
     r"\w+",
     """
-errors progress folder measures tasks names cohort columns tables patients readers preprocess neighbours folds neighbourhood
-models training stacking evidence faithfulness validation baselines probes projection phenotypes analysis chain
-sample_data theme trust checks colouring drivers maps figures pictures casepage report workspace worker jobs cli
-targets why selection state widgets views frame app
+errors progress folder measures tasks names cohort columns tables patients readers surroundings preprocess
+neighbours folds neighbourhood models training stacking evidence faithfulness validation baselines probes
+projection phenotypes analysis chain sample_data theme outcome trust checks colouring drivers maps figures
+pictures casepage report workspace worker jobs cli targets why selection state widgets views frame app
 """,
 )
 SCREEN = LINE[LINE.index("state") :]  # the only files that know Streamlit

@@ -5,12 +5,13 @@ import pytest
 
 from milcore import neighbours
 from milcore.cohort import Cohort
-from milcore.neighbours import NEIGHBOURS, graph, nearest, standardised
-from tests.planted import planted
+from milcore.neighbours import NEIGHBOURS, nearest, standardised
+from tests.planted import graph_of, planted
 
 
 def test_diffusion_conserves_and_every_cell_is_its_own_first_neighbour() -> None:
-    made = graph(planted(0).cohort, "auto")
+    cohort = planted(0).cohort
+    made = graph_of(cohort)
     np.testing.assert_allclose(made.step.sum(1), 1, rtol=1e-5)
     np.testing.assert_array_equal(made.neighbours[:, 0], np.arange(len(made.size)))
     assert made.neighbours.shape[1] == NEIGHBOURS + 1
@@ -36,7 +37,7 @@ def test_the_coarse_index_finds_most_of_them(monkeypatch: pytest.MonkeyPatch) ->
 def test_equal_cells_are_one_node_and_fill_their_own_lists() -> None:
     types = np.eye(3, dtype=np.float32)[np.random.default_rng(0).integers(0, 3, 600)]
     cohort = Cohort.of(types, np.repeat(["a", "b", "c"], 200))
-    made = graph(cohort, "none")
+    made = graph_of(cohort, "none")
     assert len(made.size) == 3
     assert made.size.sum() == 600
     np.testing.assert_allclose(made.step.toarray(), np.eye(3), atol=1e-6)  # 16 places, 200 cells of one's own
@@ -45,17 +46,17 @@ def test_equal_cells_are_one_node_and_fill_their_own_lists() -> None:
 def test_missing_values_stand_at_the_mean() -> None:
     x = np.random.default_rng(0).normal(5, 2, (50, 2)).astype(np.float32)
     x[3, 1] = np.nan
-    scaled = standardised(Cohort.of(x, np.repeat(["a", "b"], 25)), "none")
+    scaled = standardised(Cohort.of(x, np.repeat(["a", "b"], 25)), x)
     assert scaled[3, 1] == 0
     np.testing.assert_allclose(scaled.mean(0), 0, atol=0.05)
 
 
 def test_the_graph_is_kept_with_the_cohort_and_a_damaged_one_is_made_anew(tmp_path) -> None:
     cohort = planted(1).cohort.save(tmp_path / "cohort")
-    first = graph(cohort, "auto")
+    first = graph_of(cohort)
     (file,) = cohort.path.glob("graph-*.npz")
-    again = graph(cohort, "auto")
+    again = graph_of(cohort)
     np.testing.assert_array_equal(first.neighbours, again.neighbours)
     np.testing.assert_array_equal(first.points, again.points)
     file.write_bytes(b"nonsense")
-    np.testing.assert_array_equal(first.neighbours, graph(cohort, "auto").neighbours)
+    np.testing.assert_array_equal(first.neighbours, graph_of(cohort).neighbours)

@@ -5,8 +5,8 @@ import pytest
 
 from milcore import projection
 from milcore.cohort import Cohort
-from milcore.neighbours import graph
 from milcore.projection import umap_map
+from tests.planted import graph_of
 
 
 def three_kinds(cells: int = 600) -> tuple[Cohort, np.ndarray]:
@@ -27,7 +27,7 @@ def separation(places: np.ndarray, kind: np.ndarray) -> float:
 def test_kinds_of_cells_lie_apart_with_and_without_landmarks(monkeypatch, landmarks: int) -> None:
     monkeypatch.setattr(projection, "LANDMARKS", landmarks)
     cohort, kind = three_kinds()
-    places = umap_map(graph(cohort, "none"), cohort.owner, seed=0, share=lambda share: None)
+    places = umap_map(graph_of(cohort, "none"), cohort.owner, seed=0, share=lambda share: None)
     assert places.shape == (600, 2)
     assert np.isfinite(places).all()
     assert separation(places, kind) > 3
@@ -37,7 +37,7 @@ def test_landmarks_are_balanced_over_patients(monkeypatch) -> None:
     monkeypatch.setattr(projection, "LANDMARKS", 90)
     x = np.random.default_rng(0).normal(size=(1000, 3)).astype(np.float32)
     cohort = Cohort.of(x, np.repeat(["big", "small", "tiny"], [900, 70, 30]))
-    made = graph(cohort, "none")
+    made = graph_of(cohort, "none")
     chosen = projection._landmarks(made, cohort.owner, 0)
     owners = cohort.owner[np.argsort(made.node)][chosen]
     assert len(np.unique(chosen)) == 90
@@ -47,11 +47,11 @@ def test_landmarks_are_balanced_over_patients(monkeypatch) -> None:
 def test_a_table_of_cell_types_gets_a_map_without_umap() -> None:
     kind = np.random.default_rng(0).integers(0, 4, 500)
     cohort = Cohort.of(np.eye(4, dtype=np.float32)[kind], np.repeat(["a", "b"], 250))
-    places = umap_map(graph(cohort, "none"), cohort.owner, seed=0, share=lambda share: None)
+    places = umap_map(graph_of(cohort, "none"), cohort.owner, seed=0, share=lambda share: None)
     assert len(np.unique(places.round(4), axis=0)) > 400  # cells of one type do not hide each other
     assert np.isfinite(places).all()
 
 
 def test_one_feature_is_enough() -> None:
     cohort = Cohort.of(np.arange(40, dtype=np.float32)[:, None], np.repeat(["a", "b"], 20))
-    assert umap_map(graph(cohort, "none"), cohort.owner, seed=0, share=lambda share: None).shape == (40, 2)
+    assert umap_map(graph_of(cohort, "none"), cohort.owner, seed=0, share=lambda share: None).shape == (40, 2)

@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 
 from milcore.folds import plan
-from milcore.stacking import stack
-from milcore.tasks import Binary
+from milcore.stacking import best, stack
+from milcore.tasks import Binary, Regression
 from milcore.training import Member
 
 
 def member(strength: float, y: np.ndarray, folds: int, draw: np.random.Generator) -> Member:
     """A member whose inner held-out scores know `strength` of the label."""
     inner = strength * (2 * y - 1) + draw.normal(size=(2, folds, len(y)))
-    return Member(np.empty(0), np.empty(0), inner)
+    return Member(np.empty(0), np.empty(0), inner[..., None])
 
 
 def mixture(*strengths: float, seed: int = 0):
@@ -47,7 +47,9 @@ def test_the_calibration_turns_scores_into_log_odds() -> None:
     inner = members["m0"].inner
     p = np.concatenate(
         [
-            task.link(mixed.a[r, dealt.fold[r] == f][0] + mixed.b[0, r, dealt.fold[r] == f][0] * inner[r, f])
+            task.link(
+                mixed.a[r, dealt.fold[r] == f][0] + mixed.b[0, r, dealt.fold[r] == f][0] * inner[r, f, :, 0]
+            )
             for r in range(2)
             for f in range(dealt.folds)
         ]
@@ -81,3 +83,37 @@ def test_a_members_weight_does_not_depend_on_its_scale() -> None:
     again = stack(members, dealt, task).weights({"m0": spread["m0"] * 10, "m1": spread["m1"]})
     assert sum(first.values()) == pytest.approx(1)
     assert again["m0"] == pytest.approx(first["m0"], abs=1e-3)
+
+
+def test_a_number_is_told_from_the_average_training_patient() -> None:
+    draw = np.random.default_rng(0)
+    y = draw.normal(50, 8, 60)
+    task = Regression("age", y)
+    dealt = plan(task.strata, np.arange(60), repeats=2, seed=0)
+    inner = np.broadcast_to(0.3 * y, (2, dealt.folds, 60)) + draw.normal(size=(2, dealt.folds, 60))
+    mixed = stack({"one": Member(np.empty(0), np.empty(0), inner[..., None])}, dealt, task)
+    for r, f in ((0, 0), (1, 3)):
+        train, there = dealt.training(r, (f,)), dealt.fold[r] == f
+        np.testing.assert_allclose(mixed.base[r, there], y[train].mean())
+        level = (
+            mixed.a[r, there][0, 0] + mixed.base[r, there][0] + mixed.b[0, r, there][0] * inner[r, f, train]
+        )
+        assert np.corrcoef(level, y[train])[0, 1] > 0.85
+        assert level.mean() == pytest.approx(y[train].mean())
+
+
+def test_the_best_candidate_is_taken_fold_by_fold() -> None:
+    draw = np.random.default_rng(1)
+    y = (np.arange(40) % 2).astype(float)
+    task = Binary(("a", "b"), y)
+    dealt = plan(task.strata, np.arange(40), repeats=1, seed=0)
+    offsets = np.arange(0, 81, 2)
+    made = []
+    for k in range(2):  # candidate 0 knows the label inside fold 0, candidate 1 inside the others
+        knows = (np.arange(dealt.folds) == 0) == (k == 0)
+        inner = knows[:, None] * 3 * (2 * y - 1) + draw.normal(size=(dealt.folds, 40))
+        cells, share = np.full((1, 80), float(k), np.float32), np.full((1, 40), 0.1 + k)
+        made.append(Member(cells, cells[..., None], inner[None, ..., None], cells, share))
+    chosen = best(made, offsets, dealt, task)
+    np.testing.assert_array_equal(chosen.weight[0], (dealt.fold[0] != 0).repeat(2))
+    np.testing.assert_array_equal(chosen.share[0], np.where(dealt.fold[0] == 0, 0.1, 1.1))

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from milcore import training, validation
+from milcore import training
 from milcore.errors import MilError
 from milcore.evidence import leave_one_out, member_scores
 from milcore.folds import plan
+from milcore.measures import auroc
 from milcore.models import Networks
 from milcore.preprocess import moments, transformed
-from milcore.training import Settings, cross_fit
+from milcore.training import Member, Settings, cross_fit
 from tests.planted import planted
 
 
@@ -31,47 +32,51 @@ def trained():
             pooling=pooling,
             seed=0,
             share=lambda share: None,
-        )
-        for pooling in ("attention", "mean")
+        )[0]
+        for pooling in ("attention", "mean", "topk")
     }
     return case, dealt, members
 
 
-@pytest.mark.parametrize("pooling", ["attention", "mean"])
+@pytest.mark.parametrize("pooling", ["attention", "mean", "topk"])
 def test_planted_signal_is_found_out_of_fold(trained, pooling: str) -> None:
     case, dealt, members = trained
     score = member_scores(members[pooling], case.cohort.offsets)
-    assert validation.auroc(score, case.task.y[None], dealt.fold).mean() > 0.8
+    assert auroc(score[..., 0], case.task.y[None], dealt.fold).mean() > 0.8
 
 
-@pytest.mark.parametrize("pooling", ["attention", "mean"])
+@pytest.mark.parametrize("pooling", ["attention", "mean", "topk"])
 def test_weights_sum_to_one_and_inner_scores_are_complete(trained, pooling: str) -> None:
     case, dealt, members = trained
     sums = np.add.reduceat(members[pooling].weight.astype(float), case.cohort.offsets[:-1], axis=1)
     np.testing.assert_allclose(sums, 1, atol=1e-5)
     for f in range(dealt.folds):
-        np.testing.assert_array_equal(np.isnan(members[pooling].inner[0, f]), dealt.fold[0] == f)
+        np.testing.assert_array_equal(np.isnan(members[pooling].inner[0, f, :, 0]), dealt.fold[0] == f)
 
 
-def test_leave_one_out_is_scoring_again_without_the_cell() -> None:
+@pytest.mark.parametrize("pooling", ["attention", "topk"])
+def test_leave_one_out_is_scoring_again_without_the_cell(pooling: str) -> None:
     draw = torch.Generator().manual_seed(0)
-    networks = Networks("attention", torch.zeros(2, 4), torch.ones(2, 4), draw)
+    attends = pooling == "attention"
+    networks = Networks(torch.zeros(2, 4), torch.ones(2, 4), draw, attends=attends, outputs=3)
+    offsets, top = np.array([0, 12, 30]), None if attends else training._Top(0.2, 1, -1)
     cells = torch.randn(30, 4, generator=draw)
-    offsets = np.array([0, 12, 30])
+    shape = training._Shape(cells, offsets, None, None, None, attends, top)
     with torch.no_grad():
-        v, w = training._whole(networks, 1, cells, np.arange(30), offsets[:-1])
-        loss = leave_one_out(w, v, offsets)
+        v, w = training._whole(networks, shape, 1, np.arange(30), offsets[:-1])
+        more = {} if attends else {"rank": shape.rank(v)[None], "share": np.full((1, 2), 0.2)}
+        loss = leave_one_out(Member(w[None], v[None], np.empty(0), **more), 0, offsets)
         for i in range(30):
             patient = np.arange(12) if i < 12 else np.arange(12, 30)
             rest = patient[patient != i]
-            v_rest, w_rest = training._whole(networks, 1, cells, rest, np.array([0]))
-            assert loss[i] == pytest.approx(w[patient] @ v[patient] - w_rest @ v_rest, abs=1e-6)
+            v_rest, w_rest = training._whole(networks, shape, 1, rest, np.array([0]))
+            np.testing.assert_allclose(loss[i], w[patient] @ v[patient] - w_rest @ v_rest, atol=1e-6)
 
 
 def test_models_of_a_stack_do_not_know_each_other() -> None:
     """A network trained beside others is the network trained alone."""
     draw = torch.Generator().manual_seed(0)
-    networks = Networks("attention", torch.zeros(3, 4), torch.ones(3, 4), draw)
+    networks = Networks(torch.zeros(3, 4), torch.ones(3, 4), draw, attends=True, outputs=1)
     x = torch.randn(3, 10, 4, generator=draw)
     evidence, logit = networks(x)
     one, look = networks(x[1:2], slice(1, 2))
@@ -92,14 +97,14 @@ def test_drawn_cells_belong_to_their_patients() -> None:
 def test_every_training_patient_has_its_turn_and_no_other() -> None:
     train = torch.zeros(2, 11, dtype=torch.bool)
     train[0, :9], train[1, 4:] = True, True
-    turns = training._turns(train, 3, torch.Generator().manual_seed(0))
+    turns = training._turns(train, 3, training.PATIENTS, torch.Generator().manual_seed(0))
     assert turns.shape == (3, 2, training.PATIENTS)
     assert set(turns[:, 0].flatten().tolist()) == set(range(9))
     assert set(turns[:, 1].flatten().tolist()) == set(range(4, 11))
 
 
 def test_settings_survive_json() -> None:
-    settings = Settings(target="grade", classes=("a", "b"), effort="quick", seed=3)
+    settings = Settings(target="grade", classes=("a", "b"), time="days", context=10, effort="quick", seed=3)
     assert Settings.from_json(json.loads(json.dumps(settings.to_json()))) == settings
     assert (settings.rounds, Settings(target="t", repeats=7).rounds) == (2, 7)
 
@@ -109,7 +114,9 @@ def test_settings_survive_json() -> None:
     [
         {"pooling": "max"},
         {"effort": "heroic"},
-        {"task": "survival"},
+        {"task": "clustering"},
+        {"centre": "patient"},
+        {"context": -1},
         {"repeats": 0},
         {"seed": -1},
         {"permutations": -5},

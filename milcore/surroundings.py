@@ -1,0 +1,58 @@
+"""Tissue context: what lies around each cell, as further features.
+
+The mean of the nearest cells' features is the plainest description of a cell's surroundings; of one-hot cell types it
+is the composition of the neighbourhood (cellular neighbourhoods: Goltsev et al., Cell 2018; Schürch et al., Cell 2020).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import sparse
+from scipy.spatial import cKDTree
+
+from milcore.cohort import Cohort
+from milcore.errors import MilError
+
+__all__ = ["nearby", "regions"]
+
+
+def nearby(x: np.ndarray, cohort: Cohort, around: int) -> np.ndarray:
+    """(N, F) float32: mean of features x (N, F) over the `around` nearest other cells of the same region; fewer where
+    the region has fewer, NaN for cells without coordinates or company, missing values left out of the mean.
+
+    MilError where no cell has coordinates.
+    """
+    xy = cohort.cells[["x", "y"]].to_numpy(np.float64)
+    placed = np.isfinite(xy).all(1)
+    if not placed.any():
+        problem = "The cells have no coordinates."
+        fix = "Name the columns of the coordinates with --x and --y, or leave --context out."
+        raise MilError(problem, f"--context {around}", fix)
+    out = np.full(x.shape, np.nan, np.float32)
+    region = np.where(placed, regions(cohort), -1)
+    order = np.argsort(region, kind="stable")
+    starts = np.flatnonzero(np.diff(region[order], prepend=-2))
+    for rows in np.split(order, starts[1:]):
+        if region[rows[0]] >= 0 and len(rows) > 1:
+            out[rows] = _means(x[rows], xy[rows], around)
+    return out
+
+
+def regions(cohort: Cohort) -> np.ndarray:
+    """(N,) number of each cell's region; where none is named, the patient is the region."""
+    codes = cohort.cells["region"].astype("category").cat.codes.to_numpy().astype(np.int64)
+    _, number = np.unique(cohort.groups[cohort.owner] * (codes.max() + 2) + codes, return_inverse=True)
+    return number
+
+
+def _means(x: np.ndarray, xy: np.ndarray, around: int) -> np.ndarray:
+    """(n, F) of one region."""
+    n, k = len(xy), min(around, len(xy) - 1)
+    found = cKDTree(xy).query(xy, k + 1)[1]
+    own = found == np.arange(n)[:, None]
+    own[~own.any(1), -1] = True  # cells in one place may not list themselves: then the farthest goes
+    links = sparse.csr_array((np.ones(n * k), found[~own], np.arange(n + 1) * k), shape=(n, n))
+    known = ~np.isnan(x)
+    count = links @ known.astype(np.float64)
+    total = links @ np.where(known, x, 0).astype(np.float64)
+    return np.divide(total, count, out=np.full(x.shape, np.nan), where=count > 0)
