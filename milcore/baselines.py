@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from milcore.cohort import Cohort
@@ -12,7 +10,6 @@ from milcore.neighbourhood import cross_fit
 from milcore.neighbours import Graph
 from milcore.preprocess import Moments
 from milcore.tasks import Task
-from milcore.validation import scores
 
 __all__ = ["baseline", "summaries"]
 
@@ -58,10 +55,8 @@ def _clusters(cells: Graph, seed: int) -> np.ndarray:
     return means.index.search(cells.points, 1)[1][:, 0]
 
 
-def baseline(
-    summary: np.ndarray, plan: Plan, task: Task, *, widening: float, seed: int
-) -> dict[str, dict[str, Any]]:
-    """{leading score} under the same folds of a ridge regression on one row of numbers a patient (B, any)."""
+def baseline(summary: np.ndarray, plan: Plan, task: Task) -> np.ndarray:
+    """(R, B, K) out-of-fold scores of a ridge regression on one row of numbers a patient (B, any), same folds."""
     z = np.nan_to_num(summary - np.nanmean(summary, 0))
     sd = z.std(0)
     z = z[:, sd > 0] / sd[sd > 0]
@@ -70,6 +65,4 @@ def baseline(
     kernel = (z @ z.T)[None] / z.shape[1]
     models, _ = cross_fit(kernel, plan, task, lambda share: None)
     patients = np.arange(len(z))
-    score = np.stack([m.scores(kernel)[plan.fold[r], patients] for r, m in enumerate(models)])
-    found = scores(score, plan, task, threshold=np.zeros(len(z)), widening=widening, seed=seed)
-    return {task.main: found[task.main]}
+    return np.stack([m.scores(kernel)[plan.fold[r], patients] for r, m in enumerate(models)])

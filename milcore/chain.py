@@ -241,10 +241,17 @@ def _judged(
     if isinstance(task, Survival):
         cuts = _risk_cuts(case, members, mixture)
         out["survival"] = validation.survival_groups(level, cuts, task, out.get("null"))
-    out["members"] = {name: scored(_level(own, one.score)) for name, (own, one) in alone.items()}
+    out["members"] = {name: {"scores": scored(_level(own, one.score))} for name, (own, one) in alone.items()}
+    if len(alone) > 1:
+        for name, (own, one) in alone.items():
+            apart = validation.difference(level, _level(own, one.score), dealt, task)
+            out["members"][name]["difference"] = apart
     out["baselines"] = {}
     for name, summary in summaries(cohort, around.graph, measured, seed=settings.seed).items():
-        out["baselines"][name] = baseline(summary, dealt, task, widening=wide, seed=settings.seed)
+        plain = baseline(summary, dealt, task)
+        reached = validation.leading(plain, dealt, task, widening=wide, seed=settings.seed)
+        apart = validation.difference(level, plain, dealt, task)
+        out["baselines"][name] = {task.main: reached, "difference": apart}
         progress.share(0.5 + len(out["baselines"]) / 10)
     out["probes"], out["notes"] = probe(cohort, task, dealt, measured, widening=wide, seed=settings.seed)
     out["known"] = _known(case, shown)
@@ -325,7 +332,7 @@ def _all_facts(
         "repeats": dealt.repeats,
         "pooling": {
             "rule": "stacked on inner held-out scores" if len(alone) > 1 else settings.pooling,
-            "members": {name: {"weight": weight[name], "scores": judged["members"][name]} for name in alone},
+            "members": {name: {"weight": weight[name]} | judged["members"][name] for name in alone},
         },
     }
     facts |= {key: judged[key] for key in JUDGED if judged.get(key)}

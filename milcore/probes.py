@@ -14,7 +14,7 @@ from milcore.folds import Plan
 from milcore.measures import auroc
 from milcore.preprocess import Moments
 from milcore.tasks import Task, as_text
-from milcore.validation import CHANCE, NAMES
+from milcore.validation import CHANCE, NAMES, leading
 
 __all__ = ["probe"]
 
@@ -34,8 +34,8 @@ def probe(
     found, notes = {}, []
     for name in _batches(cohort, task):
         codes = pd.get_dummies(pd.Series(as_text(cohort.patients[name]))).to_numpy(float)
-        found[name] = baseline(codes, plan, task, widening=widening, seed=seed)
-        reached = found[name][task.main]
+        reached = leading(baseline(codes, plan, task), plan, task, widening=widening, seed=seed)
+        found[name] = {task.main: reached}
         if reached["low"] > CHANCE[task.main]:
             figures = (
                 f"{NAMES[task.main]} {reached['value']:.2f}, {reached['low']:.2f} to {reached['high']:.2f}"

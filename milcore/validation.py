@@ -18,6 +18,8 @@ __all__ = [
     "NAMES",
     "WIDENED",
     "confusion",
+    "difference",
+    "leading",
     "null",
     "roc",
     "scores",
@@ -41,25 +43,15 @@ LEAST_DRAWS = 50  # draws a null needs to widen an interval
 def scores(
     level: np.ndarray, plan: Plan, task: Task, *, threshold: np.ndarray, widening: float, seed: int
 ) -> dict[str, dict[str, Any]]:
-    """Scores (R, B, K) of every patient out of fold -> name -> {value, low, high, spread}.
+    """Scores (R, B, K) of every patient out of fold -> name -> {value, low, high, spread}: the leading one first.
 
-    The leading one is the mean over repeats, with a 95 % interval for what this procedure reaches on cohorts of this
-    size: its variance times `widening`, taken where the bound is, not where the value is (AUROC of two classes:
-    Newcombe's method 5, Stat Med 2006). The others are those of the mean score; their bootstrap over patients takes the
-    scores as given, so their intervals are narrower. `spread` is the range over repeats: how much retraining alone
-    moves the value, not an interval.
+    The others are those of the mean score; their bootstrap over patients takes the scores as given, so their intervals
+    are narrower. `spread` is the range over repeats: how much retraining alone moves the value, not an interval.
     """
     known = task.labelled
     y, each, cut = task.y[known], level[:, known], threshold[known]
-    ranked, mean = task.ranked(each, y[None], plan.fold[:, known]), each.mean(0)
-    value = float(ranked.mean())
-    if isinstance(task, Binary):
-        interval = _auroc_interval(value, *_patients(plan, task), widening)
-    else:
-        interval = _ranked_interval(value, task, widening * _fixed_variance(each, plan, task, seed))
-    out = {task.main: _with_spread(value, interval, ranked)}
-    draws = _resampled(plan.groups[known], seed)
-    plain = np.ones((1, len(y)))
+    mean, draws, plain = each.mean(0), _resampled(plan.groups[known], seed), np.ones((1, known.sum()))
+    out = {task.main: leading(level, plan, task, widening=widening, seed=seed)}
     for name, measure in MEASURES[task.name].items():
         with np.errstate(divide="ignore", invalid="ignore"):
             resampled = measure(task, mean, y, cut, draws)
@@ -68,6 +60,40 @@ def scores(
         spread = np.array([measure(task, s, y, cut, plain)[0] for s in each])
         out[name] = _with_spread(float(measure(task, mean, y, cut, plain)[0]), interval, spread)
     return out
+
+
+def leading(level: np.ndarray, plan: Plan, task: Task, *, widening: float, seed: int) -> dict[str, Any]:
+    """{value, low, high, spread} of the leading score, the mean over repeats, with a 95 % interval for what this
+    procedure reaches on cohorts of this size: its variance times `widening`, taken where the bound is, not where the
+    value is (AUROC of two classes: Newcombe's method 5, Stat Med 2006)."""
+    known = task.labelled
+    ranked = task.ranked(level[:, known], task.y[known][None], plan.fold[:, known])
+    value = float(ranked.mean())
+    if isinstance(task, Binary):
+        interval = _auroc_interval(value, *_patients(plan, task), widening)
+    else:
+        interval = _ranked_interval(
+            value, task, widening * _fixed_variance(level[:, known], plan, task, seed)
+        )
+    return _with_spread(value, interval, ranked)
+
+
+def difference(level: np.ndarray, other: np.ndarray, plan: Plan, task: Task) -> dict[str, float]:
+    """{value, se} of the leading score of `level` less that of `other` (R, B, K), on the same patients and folds.
+
+    The standard error is the jackknife's over patients (Efron & Stein, Ann Stat 1981): both models are taken as given.
+    """
+    known = np.flatnonzero(task.labelled)
+    y, fold, groups = task.y[known][None], plan.fold[:, known], plan.groups[known]
+
+    def apart(kept: np.ndarray) -> float:
+        both = [task.ranked(s[:, known[kept]], y[:, kept], fold[:, kept]).mean() for s in (level, other)]
+        return float(both[0] - both[1])
+
+    without = np.array([apart(groups != one) for one in np.unique(groups)])
+    n = len(without)
+    se = np.sqrt((n - 1) / n * ((without - without.mean()) ** 2).sum())
+    return {"value": apart(np.ones(len(known), bool)), "se": float(se)}
 
 
 def widening(chance: dict[str, Any] | None, plan: Plan, task: Task) -> float:
