@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from dashboard import drivers, pictures, theme
+from dashboard import drivers, outcome, pictures, theme
 from dashboard.colouring import rows_of
 from dashboard.theme import percent, short
 
@@ -23,7 +23,7 @@ BANNER = "Research use only. Not for diagnosis or treatment decisions."
 
 def patient_page(analysis: Analysis, patient: str, place: int) -> str:
     """The section of one patient, with the anchor `p<place>`."""
-    table = analysis.judged()
+    table = outcome.patients(analysis)
     found = table[table["patient"].astype(str) == patient]
     rows = rows_of(analysis.cohort, patient)
     labels = " / ".join(dict.fromkeys(safe(name) or "no label" for name in found["label"]))
@@ -31,7 +31,9 @@ def patient_page(analysis: Analysis, patient: str, place: int) -> str:
     if found["score"].isna().any():
         return f'<section class="patient" id="p{place}">{head}<p>No prediction.</p></section>'
     said = "".join(f'<p class="finding">{_said(analysis, row)}</p>' for row in found.to_dict("records"))
-    caption = "This patient (ringed) among all, by true label; dashed: threshold."
+    caption = "This patient (ringed) among all, by true label."
+    if "threshold" in analysis.facts:
+        caption = caption[:-1] + "; dashed: threshold."
     strip = f"<figure>{pictures.strip(analysis, patient)}<figcaption>{caption}</figcaption></figure>"
     parts = [
         _drivers(analysis, patient),
@@ -46,13 +48,15 @@ def patient_page(analysis: Analysis, patient: str, place: int) -> str:
 def _said(analysis: Analysis, row: dict[str, Any]) -> str:
     """One bag's prediction in plain words."""
     facts = analysis.facts
-    region = f"Region {safe(row['region'])}: p" if "region" in row else "P"
-    words = f"{region}redicted {safe(percent(row['prediction']))} “{safe(facts['positive'])}”"
+    region = f"Region {safe(row['region'])}: this patient " if "region" in row else "This patient "
+    words = f"{region}{safe(outcome.headline(facts, row))}"
     if facts["repeats"] > 1:
         words += f" ({safe(span(row))} over retrained models)"
-    words += f", {_place(row['score'], analysis.predictions['score'].dropna())}."
+    if facts["task"] != "multiclass":
+        words += f", {_place(row['score'], analysis.predictions['score'].dropna())}"
+    words += "."
     if row["open"]:
-        words += " Not decided: the models disagree about the side of the threshold."
+        words += " Not decided: the models disagree about the side."
     elif row["wrong"]:
         words += f" The label says otherwise: “{safe(row['label'])}”."
     return words
@@ -70,12 +74,15 @@ def _drivers(analysis: Analysis, patient: str) -> str:
     single = analysis.cohort.bag == "patient"
     table = drivers.what_if(analysis, patient) if single else drivers.groups(analysis, patient)
     largest = float(table["contribution"].abs().max()) or 1.0
-    before = analysis.predictions.loc[
-        analysis.predictions["patient"].astype(str) == patient, "prediction"
-    ].iloc[0]
+    every = outcome.patients(analysis)
+    before = every.loc[every["patient"].astype(str) == patient, "value"].iloc[0]
     rows = []
     for row in table.to_dict("records"):
-        then = f'<td class="n">{safe(_without(before, row["prediction_without"]))}</td>' if single else ""
+        then = (
+            f'<td class="n">{safe(_without(analysis.facts, before, row["prediction_without"]))}</td>'
+            if single
+            else ""
+        )
         rows.append(
             f'<tr><td>{safe(short(row["group"], 40))}</td><td class="n">{row["cells"]:,}</td>'
             f'<td class="n">{safe(percent(row["share"]))}</td><td class="n">{row["contribution"]:+.2f}</td>'
@@ -87,7 +94,8 @@ def _drivers(analysis: Analysis, patient: str) -> str:
         '<tr><th>Cells</th><th class="n">Number</th><th class="n">Share</th><th class="n">Contribution</th>'
         f"<th>against | for</th>{last}</tr>"
     )
-    words = f"Contributions are log-odds and sum to the score{'' if single else 's of the regions together'}, {total}."
+    of = "" if single else "s of the regions together"
+    words = f"Contributions are {safe(outcome.unit(analysis.facts))} and sum to the score{of}, {total}."
     if single:
         words += (
             " “Without” is the prediction when these cells are not counted; model, features and neighbours unchanged; "
@@ -97,8 +105,10 @@ def _drivers(analysis: Analysis, patient: str) -> str:
     return f'<h2>What drives it</h2>{listed}<p class="quiet">{words}</p>'
 
 
-def _without(before: float, after: float) -> str:
-    return f"{percent(before)} to {percent(after)}" if np.isfinite(after) else "n/a (no cell left)"
+def _without(facts: dict[str, Any], before: float, after: float) -> str:
+    if not np.isfinite(after):
+        return "n/a (no cell left)"
+    return f"{outcome.said(facts, before)} to {outcome.said(facts, after)}"
 
 
 def _signed_bar(share: float) -> str:
@@ -155,14 +165,14 @@ def _stable(analysis: Analysis, patient: str) -> str:
 def scale(analysis: Analysis) -> str:
     """The one colour scale of importance, in words at both ends."""
     stops = ",".join(colour for _, colour in theme.ramp("signed"))
-    positive = safe(short(analysis.facts["positive"]))
+    positive = safe(outcome.towards(analysis.facts))
     ends = f'<div class="ends quiet"><span>against</span><span>for “{positive}”</span></div>'
     return f'<div class="scale" style="background:linear-gradient(90deg,{stops})"></div>{ends}'
 
 
 def span(row: dict[str, Any]) -> str:
     """The range of a prediction over retrained models, in words; plain text."""
-    low, high = percent(row["low"]), percent(row["high"])
+    low, _, high = str(row["range"]).partition(" to ")
     return f"always {low}" if low == high else f"{low} to {high}"
 
 

@@ -5,15 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import pandas as pd
 import plotly.graph_objects as go
 
-from dashboard import theme, trust
+from dashboard import outcome, theme, trust
 from dashboard.theme import escape, finish, nothing, short
 
 if TYPE_CHECKING:
     from milcore.analysis import Analysis
 
-__all__ = ["baselines", "confounders", "faithfulness", "null", "roc"]
+__all__ = [
+    "agreement",
+    "baselines",
+    "confounders",
+    "confusion",
+    "faithfulness",
+    "fit",
+    "null",
+    "roc",
+    "survival",
+]
 
 BAND = "rgba(139,146,156,0.35)"  # theme.MISSING, seen through
 LINES = {
@@ -23,44 +35,139 @@ LINES = {
 }
 
 
+def fit(analysis: Analysis) -> go.Figure:
+    """How well predictions fit, as the kind of label has it: ROC, predicted against measured, or Kaplan-Meier."""
+    charts = {"regression": agreement, "survival": survival}
+    return charts.get(analysis.facts["task"], roc)(analysis)
+
+
 def roc(analysis: Analysis) -> go.Figure:
-    """Sensitivity against false alarms, out of fold: the curve whose area is the AUROC, mean over folds and repeats."""
-    curve = analysis.facts["roc"]
-    figure = go.Figure(
-        [
-            go.Scatter(x=[0, 1], y=[0, 1], mode="lines", line={"dash": "dot", "color": theme.MISSING}),
-            go.Scatter(
-                x=[0.0, *curve["fpr"]],
-                y=[0.0, *curve["tpr"]],
-                mode="lines",
-                line={"color": theme.AGAINST, "width": 2.5, "shape": "hv"},
-                hovertemplate="%{y:.0%} found at %{x:.0%} false alarms<extra></extra>",
-            ),
-        ]
-    )
-    words = f"AUROC {theme.interval(analysis.facts['scores']['auroc'])}"
+    """Sensitivity against false alarms, out of fold: the curve whose area is the AUROC, mean over folds and repeats; of
+    several classes, each against the rest."""
+    facts = analysis.facts
+    several = facts["task"] == "multiclass"
+    curves = facts["roc"] if several else {"": facts["roc"]}
+    figure = go.Figure(go.Scatter(x=[0, 1], y=[0, 1], mode="lines", showlegend=False))
+    figure.update_traces(line={"dash": "dot", "color": theme.MISSING}, hoverinfo="skip")
+    hue = theme.class_hues(facts["classes"])
+    for name, curve in curves.items():
+        figure.add_scatter(
+            x=[0.0, *curve["fpr"]],
+            y=[0.0, *curve["tpr"]],
+            mode="lines",
+            name=escape(short(name)),
+            line={"color": hue[name] if several else theme.AGAINST, "width": 2.5, "shape": "hv"},
+            hovertemplate="%{y:.0%} found at %{x:.0%} false alarms<extra></extra>",
+        )
+    words = f"{outcome.main(facts)} {theme.interval(facts['scores'][facts['main']])}"
     figure.add_annotation(x=0.98, y=0.06, xanchor="right", text=words, font={"size": 14})
     figure.update_xaxes(title="False alarms (1 − specificity)", tickformat=".0%", range=[-0.01, 1.01])
     figure.update_yaxes(title="Sensitivity", tickformat=".0%", range=[-0.01, 1.01], scaleanchor="x")
     figure.update_yaxes(constrain="domain", constraintoward="bottom")
-    figure.update_layout(showlegend=False)
+    figure.update_layout(showlegend=several)
     return finish(figure, f"ROC curve, out of fold, mean over folds and repeats. {words}.")
 
 
+def confusion(analysis: Analysis) -> go.Figure:
+    """Patients of each class (rows) by the class predicted (columns)."""
+    found = analysis.facts["confusion"]
+    names = [escape(short(name, 20)) for name in found["classes"]]
+    counts = np.array(found["counts"])
+    share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    scale = [[0, "rgba(31,111,196,0.04)"], [1, "rgba(31,111,196,0.75)"]]
+    figure = go.Figure(go.Heatmap(z=share, x=names, y=names, text=counts, texttemplate="%{text}"))
+    figure.update_traces(colorscale=scale, showscale=False, zmin=0, zmax=1, xgap=2, ygap=2)
+    figure.update_traces(hovertemplate="%{y} predicted %{x}: %{text}<extra></extra>")
+    figure.update_xaxes(title="Predicted", type="category", showgrid=False)
+    figure.update_yaxes(title="Label", type="category", autorange="reversed", showgrid=False)
+    figure.update_layout(height=130 + 46 * len(names))
+    right = f"{int(np.trace(counts))} of {int(counts.sum())}"
+    return finish(figure, f"Patients by label and predicted class; {right} on the diagonal.")
+
+
+def agreement(analysis: Analysis) -> go.Figure:
+    """Predicted against measured values, out of fold; the line is where both are equal. `customdata` is the patient."""
+    facts = analysis.facts
+    frame = outcome.patients(analysis)
+    frame = frame[frame["label"] != ""]
+    measured = pd.to_numeric(frame["label"]).to_numpy(float)
+    ends = [float(min(measured.min(), frame["low"].min())), float(max(measured.max(), frame["high"].max()))]
+    over, under = frame["high"] - frame["value"], frame["value"] - frame["low"]
+    whiskers = {"type": "data", "symmetric": False, "array": over, "arrayminus": under, "width": 0}
+    figure = go.Figure(go.Scatter(x=ends, y=ends, mode="lines", line={"dash": "dot", "color": theme.MISSING}))
+    words = [
+        f"<b>{escape(short(p, 60))}</b><br>measured {escape(label)}, predicted {value}"
+        for p, label, value in frame[["patient", "label", "said"]].itertuples(index=False)
+    ]
+    figure.add_scatter(
+        x=measured,
+        y=frame["value"],
+        error_y=whiskers | {"thickness": 1.2},
+        mode="markers",
+        marker={"color": theme.AGAINST, "size": 8 if len(frame) < 120 else 5},
+        hovertext=words,
+        hoverinfo="text",
+        customdata=frame["patient"].astype(str),
+    )
+    name = escape(outcome.target(facts))
+    figure.update_xaxes(title=f"Measured {name}")
+    figure.update_yaxes(title=f"Predicted {name}")
+    figure.update_layout(showlegend=False)
+    score = f"{outcome.main(facts)} {theme.interval(facts['scores'][facts['main']])}"
+    return finish(figure, f"Predicted against measured {facts['settings']['target']}, out of fold. {score}.")
+
+
+def survival(analysis: Analysis) -> go.Figure:
+    """Kaplan-Meier curves with 95 % bands of patients at higher and lower predicted risk, out of fold."""
+    groups = [group for group in analysis.facts["survival"]["groups"] if group["patients"]]
+    figure = go.Figure()
+    for group in groups:
+        hue, band = (
+            (theme.FOR, "rgba(217,106,0,0.16)")
+            if "higher" in group["name"]
+            else (theme.AGAINST, "rgba(31,111,196,0.16)")
+        )
+        edge = {
+            "mode": "lines",
+            "line": {"width": 0, "shape": "hv"},
+            "showlegend": False,
+            "hoverinfo": "skip",
+        }
+        figure.add_scatter(x=group["time"], y=group["low"], **edge)
+        figure.add_scatter(x=group["time"], y=group["high"], fill="tonexty", fillcolor=band, **edge)
+        figure.add_scatter(
+            x=group["time"],
+            y=group["survival"],
+            mode="lines",
+            line={"color": hue, "width": 2.5, "shape": "hv"},
+            name=f"{group['name']} ({group['patients']} patients, {group['events']} events)",
+            customdata=group["at_risk"],
+            hovertemplate="%{y:.0%} without event at %{x}, %{customdata} still seen<extra></extra>",
+        )
+    figure.update_xaxes(
+        title=escape(short(analysis.facts["settings"].get("time") or "Time", 30)), rangemode="tozero"
+    )
+    figure.update_yaxes(title="Without event", tickformat=".0%", range=[0, 1.02])
+    figure.update_layout(legend={"orientation": "v", "y": 1.02, "yanchor": "bottom"}, margin={"t": 76})
+    return finish(figure, f"Kaplan-Meier curves, out of fold. {trust.log_rank(analysis.facts)}")
+
+
 def null(analysis: Analysis) -> go.Figure:
-    """AUROCs of the same chain on shuffled labels, and the one observed: could this be chance?"""
+    """Scores of the same chain on shuffled labels, and the one observed: could this be chance?"""
     null = analysis.facts.get("null")
     if not null:
         return nothing("Chance was not tested in this analysis.")
     figure = go.Figure(
-        go.Histogram(x=null["auroc"], nbinsx=40, marker={"color": theme.NEUTRAL}, name="shuffled")
+        go.Histogram(x=null["values"], nbinsx=40, marker={"color": theme.NEUTRAL}, name="shuffled")
     )
     figure.add_vline(x=null["observed"], line={"color": theme.AGAINST, "width": 2.5})
     p = escape(theme.p_value(null))
     figure.add_annotation(
         x=null["observed"], y=1, yref="paper", yanchor="bottom", text=f"observed {null['observed']:.2f}, {p}"
     )
-    figure.update_xaxes(title=f"AUROC with shuffled labels ({escape(null['chain'])})")
+    figure.update_xaxes(
+        title=f"{outcome.main(analysis.facts)} with shuffled labels ({escape(null['chain'])})"
+    )
     figure.update_yaxes(title="Permutations")
     figure.update_layout(showlegend=False, bargap=0.02)
     n = null["permutations"]
@@ -70,7 +177,7 @@ def null(analysis: Analysis) -> go.Figure:
 
 
 def baselines(analysis: Analysis) -> go.Figure:
-    """Is multiple-instance learning needed? AUROC with interval of Milscope, its members and the plain
+    """Is multiple-instance learning needed? The leading score with interval of Milscope, its members and the plain
     baselines."""
     facts = analysis.facts
     members = {f"{name} alone": m["scores"] for name, m in facts["pooling"]["members"].items()}
@@ -79,24 +186,25 @@ def baselines(analysis: Analysis) -> go.Figure:
         **(members if len(members) > 1 else {}),
         **facts.get("baselines", {}),
     }
-    scored = [(name, scores["auroc"]) for name, scores in rows.items() if "auroc" in scores]
-    figure = _intervals(scored)
+    scored = [(name, scores[facts["main"]]) for name, scores in rows.items()]
+    figure = _intervals(scored, facts)
     words = "; ".join(f"{name} {theme.interval(score)}" for name, score in scored)
-    return finish(figure, f"AUROC of Milscope and plain baselines: {words}.")
+    return finish(figure, f"{outcome.main(facts)} of Milscope and plain baselines: {words}.")
 
 
 def confounders(analysis: Analysis) -> go.Figure:
-    """AUROC with interval of each batch-like patient column alone and of the number of cells, below Milscope's."""
+    """The leading score of each batch-like patient column alone and of the number of cells, below Milscope's."""
     found = trust.probed(analysis.facts)
     if not found:
         return nothing(trust.confounded(analysis.facts))
-    figure = _intervals([("Milscope", analysis.facts["scores"]["auroc"]), *found.items()])
+    facts = analysis.facts
+    figure = _intervals([("Milscope", facts["scores"][facts["main"]]), *found.items()], facts)
     words = "; ".join(f"{name} {theme.interval(score)}" for name, score in found.items())
-    return finish(figure, f"AUROC of what is not biology, alone: {words}.")
+    return finish(figure, f"{outcome.main(facts)} of what is not biology, alone: {words}.")
 
 
-def _intervals(scored: Sequence[tuple[str, Mapping[str, Any]]]) -> go.Figure:
-    """AUROCs as dots with their intervals, one row each in the given order; the first, Milscope's, stands out."""
+def _intervals(scored: Sequence[tuple[str, Mapping[str, Any]]], facts: Mapping[str, Any]) -> go.Figure:
+    """Scores as dots with their intervals, one row each in the given order; the first, Milscope's, stands out."""
     figure = go.Figure()
     top = len(scored) - 1
     for place, (name, score) in enumerate(reversed(scored)):
@@ -110,7 +218,7 @@ def _intervals(scored: Sequence[tuple[str, Mapping[str, Any]]]) -> go.Figure:
             "arrayminus": [value - low],
             "width": 0,
         }
-        words = f"{escape(name)}: AUROC {theme.interval(score)}"
+        words = f"{escape(name)}: {outcome.main(facts)} {theme.interval(score)}"
         marker = {"size": 11, "color": hue}
         figure.add_scatter(
             x=[value],
@@ -121,12 +229,12 @@ def _intervals(scored: Sequence[tuple[str, Mapping[str, Any]]]) -> go.Figure:
             hovertext=words,
             hoverinfo="text",
         )
-    figure.add_vline(x=0.5, line={"dash": "dot", "width": 1.2})
+    figure.add_vline(x=facts["chance"], line={"dash": "dot", "width": 1.2})
     names = [escape(short(name, 34)) for name, _ in reversed(scored)]
     figure.update_yaxes(
         tickvals=list(range(len(names))), ticktext=names, showgrid=False, range=[-0.6, top + 0.6]
     )
-    figure.update_xaxes(title="AUROC, out of fold (0.5 = chance)")
+    figure.update_xaxes(title=f"{outcome.main(facts)}, out of fold ({facts['chance']:g} = chance)")
     figure.update_layout(showlegend=False, height=80 + 34 * len(names), margin={"t": 18})
     return figure
 
@@ -159,7 +267,7 @@ def faithfulness(analysis: Analysis) -> go.Figure:
         )
     figure.add_vline(x=trust.TENTH, line={"dash": "dot", "width": 1.2})
     figure.update_xaxes(title="Share of cells taken away", tickformat=".0%", range=[0, max(x) + 0.01])
-    figure.update_yaxes(title="Score lost (log-odds)")
+    figure.update_yaxes(title=f"Score lost ({escape(outcome.unit(analysis.facts))})")
     figure.update_layout(height=380, legend={"traceorder": "reversed"})
     return finish(
         figure, f"Score lost as cells are taken away, mean over patients. {trust.faithful(analysis)}"

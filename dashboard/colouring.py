@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from dashboard import theme
+from dashboard import outcome, theme
 from milcore.errors import MilError
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ __all__ = [
 ]
 
 _SIGNED = ("importance", "evidence", "leave_one_out")
+_MEMBERS = ("neighbourhood", "attention", "mean", "topk")
 _PLACES = ("region", "cell_id", "x", "y")
 _SAMPLE = 200_000  # values read for a quantile: its error is far below one shade
 _WORDS = {
@@ -91,7 +92,7 @@ def spoken(key: str) -> str:
         return _WORDS[key]
     kind, _, member = key.partition("_")
     if kind in ("importance", "evidence") and member:
-        return f"{_WORDS[kind]} ({member} alone)"
+        return f"{_WORDS[kind]} ({member} alone)" if member in _MEMBERS else f"{_WORDS[kind]} for {member}"
     return "Cell type" if key == "cell_type" else key
 
 
@@ -132,9 +133,10 @@ def feature_of(cohort: Cohort, key: str) -> int:
 
 
 def labels(analysis: Analysis) -> np.ndarray:
-    """(B,) label of every patient of the cohort, '' for those without one or left out of the analysis."""
+    """(B,) group (see outcome) of every patient of the cohort, '' for those without a label or left out."""
     keys = ["patient", "region"] if analysis.cohort.bag == "region" else ["patient"]
-    known = analysis.predictions.set_index([analysis.predictions[key].astype(str) for key in keys])["label"]
+    frame = outcome.patients(analysis)
+    known = frame.set_index([frame[key].astype(str) for key in keys])["group"]
     wanted = [analysis.cohort.patients[key].astype(str) for key in keys]
     return (
         known.reindex(wanted[0] if len(keys) == 1 else pd.MultiIndex.from_arrays(wanted))
@@ -201,8 +203,9 @@ def _categories(cohort: Cohort) -> list[str]:
 def _signed(analysis: Analysis, key: str, rows: np.ndarray) -> Colouring:
     column = analysis.cells[key].to_numpy()
     most = _quantile(np.abs(_some(column)), 0.995) or 1.0
-    positive = theme.short(analysis.facts["positive"], 30)
-    title = f"{spoken(key)}: blue argues against, orange for “{positive}”"
+    title = f"{spoken(key)}: blue argues against, orange for “{outcome.towards(analysis.facts)}”"
+    if analysis.facts["task"] in ("regression", "survival"):
+        title += "; 0: average training patient"
     return Colouring(key, column[rows], title, -most, most, "signed")
 
 
@@ -223,7 +226,7 @@ def _attention(analysis: Analysis, rows: np.ndarray) -> Colouring:
 
 
 def _label(analysis: Analysis, rows: np.ndarray) -> Colouring:
-    classes = tuple(analysis.facts["classes"])
+    classes = tuple(outcome.groups(analysis.facts))
     codes = pd.Categorical(labels(analysis), categories=classes).codes
     return _classes("label", codes[analysis.cohort.owner[rows]], classes)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from dashboard import outcome
 from dashboard.colouring import labels, rows_of
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def what_if(analysis: Analysis, patient: str, *, limit: int = 9) -> pd.DataFrame
 def by_class(analysis: Analysis) -> pd.DataFrame:
     """What cell types contribute, patients as the unit: one row for each type, largest difference first.
 
-    Columns `group`; for each class c `contribution c` (mean over its patients of the type's summed
+    Columns `group`; for each c of `outcome.groups` `contribution c` (mean over its patients of the type's summed
     contribution) and `share c` (mean share of cells). Descriptive: the types are judged with the outcome in
     view. None without types.
     """
@@ -70,11 +71,11 @@ def by_class(analysis: Analysis) -> pd.DataFrame:
     np.add.at(counted, at, 1)
     counted /= np.maximum(counted.sum(axis=1, keepdims=True), 1)
     label, table = labels(analysis), pd.DataFrame({"group": types.categories.astype(str)})
-    for name in analysis.facts["classes"]:
+    names = outcome.groups(analysis.facts)
+    for name in names:
         table[f"contribution {name}"] = summed[label == name].mean(axis=0)
         table[f"share {name}"] = counted[label == name].mean(axis=0)
-    negative, positive = sorted(analysis.facts["classes"], key=lambda c: c == analysis.facts["positive"])
-    gap = (table[f"contribution {positive}"] - table[f"contribution {negative}"]).abs()
+    gap = pd.Series(np.ptp(table[[f"contribution {name}" for name in names]].to_numpy(), axis=1))
     return table.loc[gap.sort_values(ascending=False, kind="stable").index].reset_index(drop=True)
 
 
@@ -85,9 +86,10 @@ def steady(analysis: Analysis, patient: str, *, top: int = 50) -> tuple[int, int
     importance = np.nan_to_num(analysis.cells["importance"].to_numpy(dtype=float)[rows])
     cells = rows[np.argsort(-np.abs(importance), kind="stable")[:top]]
     owner, mixture = analysis.cohort.owner[cells], analysis.mixture
-    evidence = mixture.a[:, owner].astype(float)  # (R, top)
+    output = analysis.outputs[owner]
+    evidence = mixture.a[:, owner, output].astype(float)  # (R, top)
     for m, name in enumerate(mixture.members):
-        evidence += mixture.b[m][:, owner] * analysis.members[name].evidence[:, cells]
+        evidence += mixture.b[m][:, owner] * analysis.members[name].evidence[:, cells, output]
     signs = np.sign(evidence)
     return int((signs == signs[0]).all(axis=0).sum()), len(cells)
 

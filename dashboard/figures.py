@@ -16,8 +16,18 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from dashboard import theme
-from dashboard.checks import baselines, confounders, faithfulness, null, roc
+from dashboard import outcome, theme
+from dashboard.checks import (
+    agreement,
+    baselines,
+    confounders,
+    confusion,
+    faithfulness,
+    fit,
+    null,
+    roc,
+    survival,
+)
 from dashboard.colouring import choices
 from dashboard.drivers import groups, profile
 from dashboard.maps import tissue, tissue_preview, umap
@@ -28,19 +38,23 @@ if TYPE_CHECKING:
     from milcore.cohort import Cohort
 
 __all__ = [
+    "agreement",
     "alt",
     "baselines",
     "cells_per_patient",
     "colours",
     "confounders",
+    "confusion",
     "early_ranking",
     "faithfulness",
+    "fit",
     "label_balance",
     "markers",
     "null",
     "ranking",
     "roc",
     "strip",
+    "survival",
     "tissue",
     "tissue_preview",
     "umap",
@@ -64,30 +78,30 @@ def alt(figure: go.Figure) -> str:
 
 
 def ranking(analysis: Analysis) -> go.Figure:
-    """Patients ordered by score: dot = out-of-fold probability, hue = true label, whisker = range over
-    retrained models, dashed line = threshold. `customdata` is the patient."""
-    frame = analysis.predictions.dropna(subset=["prediction"]).sort_values("score", kind="stable")
-    return _ranking(
-        frame, analysis.facts["classes"], analysis.facts["positive"], analysis.facts.get("threshold")
-    )
+    """Patients ordered by prediction: dot = out of fold, hue = true label, whisker = range over retrained models,
+    dashed line = threshold. `customdata` is the patient."""
+    frame = outcome.patients(analysis).dropna(subset=["value"])
+    return _ranking(frame, analysis.facts)
 
 
-def early_ranking(early: dict[str, Any], *, classes: Sequence[str], positive: str) -> go.Figure:
+def early_ranking(early: dict[str, Any], *, settings: dict[str, Any]) -> go.Figure:
     """The ranking of an early result (`Progress.early`) while training still runs; it has no whiskers yet."""
-    frame = pd.DataFrame(early["predictions"]).sort_values("prediction", kind="stable")
-    frame["label"] = frame["label"].fillna("")
-    return _ranking(frame, classes, positive, None)
+    facts, frame = outcome.early(early, settings)
+    return _ranking(frame, facts)
 
 
-def _ranking(
-    frame: pd.DataFrame, classes: Sequence[str], positive: str, threshold: float | None
-) -> go.Figure:
+def _ranking(frame: pd.DataFrame, facts: dict[str, Any]) -> go.Figure:
+    order = ["called_as", "value"]  # of several classes, those predicted alike stand together
+    frame = frame.sort_values(order, kind="stable")
     frame = frame.assign(place=np.arange(1, len(frame) + 1), shown=_shown(frame))
-    figure = go.Figure([_dots(part, label, classes) for label, part in _by_label(frame, classes)])
-    if threshold is not None:
+    hues = outcome.groups(facts)
+    figure = go.Figure([_dots(part, group, hues) for group, part in _by_group(frame, hues)])
+    if facts.get("threshold") is not None:
+        threshold = facts["threshold"]
         figure.add_hline(y=threshold, line={"dash": "dash", "width": 1.2})
         note = f"threshold {percent(threshold)}"
         figure.add_annotation(x=0, xref="paper", xanchor="left", y=threshold, yanchor="bottom", text=note)
+    _part_classes(figure, frame)
     named = len(frame) <= _NAMED
     ticks = [escape(short(name, 16)) for name in frame["shown"]] if named else None
     figure.update_xaxes(
@@ -99,9 +113,21 @@ def _ranking(
         showgrid=False,
         range=[0.3, len(frame) + 0.7],
     )
-    figure.update_yaxes(title=f"Predicted {quoted(positive)}", tickformat=".0%", range=[-0.03, 1.03])
-    words = f"{len(frame)} patients ordered by their out-of-fold probability of {positive}"
+    figure.update_yaxes(**outcome.axis(facts))
+    if facts["task"] == "survival":
+        figure.add_hline(y=1, line={"dash": "dot", "width": 1.2})
+    words = f"{len(frame)} patients ordered by their prediction out of fold ({facts['towards']})"
     return finish(figure, f"{words}, coloured by true label.")
+
+
+def _part_classes(figure: go.Figure, frame: pd.DataFrame) -> None:
+    """A line and a name where another predicted class begins."""
+    starts = frame.groupby("called_as", sort=True)["place"].agg(["min", "mean"])
+    for name, place in starts.iterrows():
+        if name:
+            figure.add_vline(x=place["min"] - 0.5, line={"width": 1, "dash": "dot"})
+            text = f"predicted<br>{escape(short(name, 18))}"
+            figure.add_annotation(x=place["mean"], y=0.04, text=text, yanchor="bottom", font={"size": 12})
 
 
 def _dots(part: pd.DataFrame, label: str, classes: Sequence[str]) -> go.Scatter:
@@ -111,12 +137,12 @@ def _dots(part: pd.DataFrame, label: str, classes: Sequence[str]) -> go.Scatter:
     symbol = "circle-open" if label == "" else theme.SYMBOLS[list(classes).index(label) % len(theme.SYMBOLS)]
     whiskers: dict[str, Any] | None = None
     if "low" in part:
-        over, under = part["high"] - part["prediction"], part["prediction"] - part["low"]
+        over, under = part["high"] - part["value"], part["value"] - part["low"]
         style = {"symmetric": False, "thickness": 1.2, "width": 0, "color": hue}
         whiskers = {"type": "data", "array": over.clip(lower=0), "arrayminus": under.clip(lower=0), **style}
     return go.Scatter(
         x=part["place"],
-        y=part["prediction"],
+        y=part["value"],
         error_y=whiskers,
         mode="markers",
         marker={"color": hue, "size": size, "symbol": symbol},
@@ -129,41 +155,42 @@ def _dots(part: pd.DataFrame, label: str, classes: Sequence[str]) -> go.Scatter:
 
 def _patient_words(row: dict[str, Any]) -> str:
     label = escape(short(row["label"])) or "no label"
+    called = f"{escape(short(row['called_as']))}, " if row["called_as"] else ""
     lines = [
         f"<b>{escape(short(row['shown'], 60))}</b>",
         f"label: {label}",
-        f"predicted {percent(row['prediction'])}",
+        f"predicted {called}{row['said']}",
     ]
-    if "low" in row and np.isfinite(row["low"]):
-        lines.append(f"retrained models: {percent(row['low'])} to {percent(row['high'])}")
+    if "range" in row:
+        lines.append(f"retrained models: {row['range']}")
     return "<br>".join(lines)
 
 
 def strip(analysis: Analysis, patient: str) -> go.Figure:
-    """Where one patient lies among all: every patient's probability, a row per label, this patient ringed."""
+    """Where one patient lies among all: every patient's prediction, a row per label, this patient ringed."""
     facts = analysis.facts
-    frame = analysis.predictions.dropna(subset=["prediction"])
+    frame = outcome.patients(analysis).dropna(subset=["value"])
     frame = frame.assign(shown=_shown(frame), place=0.0)
-    parts = _by_label(frame, facts["classes"])
+    hues = outcome.groups(facts)
+    parts = _by_group(frame, hues)
     for height, (_, part) in enumerate(parts):
-        frame.loc[part.index, "place"] = height + _swarm(part["prediction"].to_numpy())
+        frame.loc[part.index, "place"] = height + _swarm(part["value"].to_numpy())
     traces = [
-        _dots(frame.loc[part.index].drop(columns=["low", "high"]), label, facts["classes"])
-        for label, part in parts
+        _dots(frame.loc[part.index].drop(columns=["low", "high"]), group, hues) for group, part in parts
     ]
     for trace in traces:
         trace.update(x=trace.y, y=trace.x)
     figure = go.Figure(traces)
     me = frame[frame["patient"].astype(str) == patient]
     ring = {"symbol": "circle-open", "size": 20, "color": theme.MISSING, "line": {"width": 3}}
-    figure.add_scatter(x=me["prediction"], y=me["place"], mode="markers", marker=ring, hoverinfo="skip")
+    figure.add_scatter(x=me["value"], y=me["place"], mode="markers", marker=ring, hoverinfo="skip")
     if "threshold" in facts:
         figure.add_vline(x=facts["threshold"], line={"dash": "dash", "width": 1.2})
-    rows = [escape(short(label, 20)) or "no label" for label, _ in parts]
+    rows = [escape(short(group, 20)) or "no label" for group, _ in parts]
     figure.update_yaxes(tickvals=list(range(len(parts))), ticktext=rows, range=[-0.6, len(parts) - 0.4])
-    figure.update_xaxes(title=f"Predicted {quoted(facts['positive'])}", tickformat=".0%", range=[-0.03, 1.03])
+    figure.update_xaxes(**outcome.axis(facts))
     figure.update_layout(showlegend=False, height=90 + 60 * len(parts))
-    found = percent(float(me["prediction"].iloc[0])) if len(me) else "not predicted"
+    found = me["said"].iloc[0] if len(me) else "not predicted"
     return finish(figure, f"Patient {patient} ({found}) among all patients by label.")
 
 
@@ -234,10 +261,10 @@ def label_balance(cohort: Cohort, label: str) -> go.Figure:
 
 
 def waterfall(analysis: Analysis, patient: str) -> go.Figure:
-    """From nothing to the patient's score (log-odds of the positive class), one step per group of
-    `groups`."""
+    """From nothing to the patient's score, one step per group of `groups`."""
     table = groups(analysis, patient)
-    found = analysis.predictions.loc[analysis.predictions["patient"].astype(str) == patient, "prediction"]
+    found = outcome.patients(analysis)
+    found = found.loc[found["patient"].astype(str) == patient, "said"]
     total = float(table["contribution"].sum())
     names = [
         f"{escape(short(g, 26))} ({n:,}, {percent(share)})"
@@ -260,16 +287,14 @@ def waterfall(analysis: Analysis, patient: str) -> go.Figure:
             hoverinfo="skip",
         )
     )
-    label = (
-        f"<b>score: {escape(percent(found.iloc[0]))}</b>" if len(found) == 1 else "<b>sum of the regions</b>"
-    )
+    label = f"<b>score: {escape(found.iloc[0])}</b>" if len(found) == 1 else "<b>sum of the regions</b>"
     figure.update_yaxes(
         tickvals=list(range(len(steps))), ticktext=[*names, label], autorange="reversed", showgrid=False
     )
     ends = np.concatenate([[0.0], np.cumsum(table["contribution"])])
     room = 0.2 * max(float(np.ptp(ends)), 1e-9)  # for the figures beside the bars
     figure.update_xaxes(
-        title=f"Log-odds of {quoted(analysis.facts['positive'])} (blue against, orange for)",
+        title=f"{escape(outcome.unit(analysis.facts).capitalize())} (blue against, orange for)",
         range=[float(ends.min()) - room, float(ends.max()) + room],
     )
     figure.update_layout(showlegend=False, height=120 + 32 * len(steps))
@@ -282,7 +307,7 @@ def markers(analysis: Analysis, patient: str, *, for_positive: bool, top: int = 
     cells'."""
     table = profile(analysis, patient, for_positive=for_positive, top=top)
     side, hue = ("for", theme.FOR) if for_positive else ("against", theme.AGAINST)
-    positive = quoted(analysis.facts["positive"])
+    positive = quoted(analysis.facts["towards"])
     if table.empty:
         return nothing(f"No cell of this patient argues {side} {positive}.")
     places = list(range(len(table)))
@@ -314,6 +339,11 @@ def _shown(frame: pd.DataFrame) -> pd.Series:
     """The name of each row: the patient, and the region where regions are what is predicted."""
     names = frame["patient"].astype(str)
     return names + " · " + frame["region"].astype(str) if "region" in frame else names
+
+
+def _by_group(frame: pd.DataFrame, hues: Sequence[str]) -> list[tuple[str, pd.DataFrame]]:
+    parts = [(name, frame[frame["group"] == name]) for name in [*hues, ""]]
+    return [(name, part) for name, part in parts if len(part)]
 
 
 def _by_label(frame: pd.DataFrame, classes: Sequence[str]) -> list[tuple[str, pd.DataFrame]]:

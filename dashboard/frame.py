@@ -66,6 +66,6 @@ def _chooser(known: list[tuple[str, dict[str, Any]]]) -> None:
 
 
 def _words(key: str, facts: dict[str, Any]) -> str:
-    auroc = facts["scores"].get("auroc")
-    score = f", AUROC {auroc['value']:.2f}" if auroc else ""
+    main = facts["main"]
+    score = f", {theme.score_name(main)} {facts['scores'][main]['value']:.2f}"
     return f"{theme.short(facts['settings']['target'], 30)}{score} ({key[6:8]}/{key[4:6]} {key[9:11]}:{key[11:13]})"

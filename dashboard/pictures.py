@@ -12,19 +12,20 @@ import math
 import struct
 import zlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from dashboard import theme, trust
+from dashboard import outcome, theme, trust
 from dashboard.colouring import Colouring, colouring, drawn, region_rows, unit
 from dashboard.theme import percent, short
 
 if TYPE_CHECKING:
     from milcore.analysis import Analysis
 
-__all__ = ["dumbbells", "faithfulness", "intervals", "null", "ranking", "roc", "strip", "tissue", "umap"]
+__all__ = ["dumbbells", "faithfulness", "fit", "intervals", "null", "ranking", "strip", "tissue", "umap"]
 
 INK, QUIET, RULE = "#1c2128", "#5c6570", "#d7dbe0"
 SIDE = 300  # width of a map on the page
@@ -33,76 +34,207 @@ LEVELS = 41  # shades of a map: more than an eye tells apart, few enough for sma
 
 
 def ranking(analysis: Analysis) -> str:
-    """Every patient as a dot ordered by score; whisker = range over retrained models, dashed = threshold."""
-    frame = analysis.predictions.dropna(subset=["score"]).sort_values("score", kind="stable")
-    classes, wide, high = analysis.facts["classes"], 720, 250
-    x = 46 + (np.arange(len(frame)) + 0.5) * (wide - 56) / max(len(frame), 1)
+    """Every patient as a dot ordered by prediction; whisker = range over retrained models, dashed = threshold."""
+    facts, frame = analysis.facts, outcome.patients(analysis).dropna(subset=["value"])
+    frame = frame.sort_values(["called_as", "value"], kind="stable")
+    groups, wide, high = outcome.groups(facts), 720, 250
+    x = 52 + (np.arange(len(frame)) + 0.5) * (wide - 62) / max(len(frame), 1)
     size = float(np.clip(240 / max(len(frame), 1), 1.6, 5))
-    parts = _percent_axis(wide, high)
-    parts.append(_level(analysis.facts["threshold"], wide, high))
+    scale = _Scale.of(facts, frame)
+    parts = [_line(46, scale.down(v, high), wide, scale.down(v, high), RULE, 1) for v, _ in scale.ticks]
+    parts += [_text(40, scale.down(v, high) + 4, words, anchor="end") for v, words in scale.ticks]
+    if "threshold" in facts:
+        y = scale.down(facts["threshold"], high)
+        parts += [
+            _line(46, y, wide, y, QUIET, 1, dash=True),
+            _text(50, y - 4, f"threshold {percent(facts['threshold'])}"),
+        ]
     for place, row in zip(x, frame.itertuples(), strict=True):
-        hue = theme.class_hues(classes)[row.label]
-        top, bottom = _down(row.high, high), _down(row.low, high)
-        parts.append(_line(place, top, place, bottom, hue, 1.1))
-        parts.append(_mark(place, _down(row.prediction, high), size, _shape(row.label, classes), hue))
-    words = f"{len(frame)} patients ordered by their out-of-fold probability"
-    return _svg(wide, high + 26, parts, words) + _legend(frame["label"], classes)
+        hue = theme.class_hues(groups)[row.group]
+        parts.append(_line(place, scale.down(row.high, high), place, scale.down(row.low, high), hue, 1.1))
+        parts.append(_mark(place, scale.down(row.value, high), size, _shape(row.group, groups), hue))
+    for name, places in pd.Series(x, index=frame["called_as"]).groupby(level=0):
+        if name:
+            edge = float(places.min()) - (wide - 62) / len(frame) / 2
+            parts.append(_line(edge, 8, edge, high, RULE, 1))
+            parts.append(
+                _text(float(places.mean()), high + 18, f"predicted {short(name, 18)}", anchor="middle")
+            )
+    if facts["task"] != "multiclass":
+        parts += [_text(46, high + 18, "lowest"), _text(wide - 10, high + 18, "highest", anchor="end")]
+    words = f"{len(frame)} patients ordered by their prediction out of fold"
+    return _svg(wide, high + 26, parts, words) + _legend(frame["group"], groups)
 
 
 def strip(analysis: Analysis, patient: str) -> str:
-    """All patients on one line of probability for each label, this patient ringed."""
-    classes = analysis.facts["classes"]
-    frame = analysis.predictions.dropna(subset=["score"])
-    rows = [label for label in [*classes, ""] if (frame["label"] == label).any()]
-    wide, high = 480, 34 * len(rows) + 24
-    parts = [_text(110 + 340 * p, high - 4, f"{100 * p:.0f} %", anchor="middle") for p in (0, 0.5, 1)]
-    cut = 110 + 340 * analysis.facts["threshold"]
-    parts.append(_line(cut, 4, cut, high - 20, QUIET, 1, dash=True))
-    for place, label in enumerate(rows):
+    """All patients on one line of predictions for each label, this patient ringed."""
+    facts, groups = analysis.facts, outcome.groups(analysis.facts)
+    frame = outcome.patients(analysis).dropna(subset=["value"])
+    rows = [group for group in [*groups, ""] if (frame["group"] == group).any()]
+    wide, high, scale = 480, 34 * len(rows) + 24, _Scale.of(facts, frame)
+
+    def across(value: float) -> float:
+        return 124 + 326 * scale.share(value)
+
+    parts = [_text(across(v), high - 4, words, anchor="middle") for v, words in scale.ticks]
+    if "threshold" in facts:
+        cut = across(facts["threshold"])
+        parts.append(_line(cut, 4, cut, high - 20, QUIET, 1, dash=True))
+    for place, group in enumerate(rows):
         y = 18 + 34 * place
-        parts.append(_text(102, y + 4, short(label, 16) or "no label", anchor="end"))
-        part = frame[frame["label"] == label]
-        ticks = "".join(f"M{110 + 340 * p:.0f} {y - 7}v14" for p in part["prediction"])
-        hue = theme.class_hues(classes)[label]
+        parts.append(_text(112, y + 4, short(group, 18) or "no label", anchor="end"))
+        part = frame[frame["group"] == group]
+        ticks = "".join(f"M{across(p):.0f} {y - 7}v14" for p in part["value"])
+        hue = theme.class_hues(groups)[group]
         parts.append(f'<path d="{ticks}" stroke="{hue}" stroke-width="2" opacity=".75"/>')
-        for p in part.loc[part["patient"].astype(str) == patient, "prediction"]:
-            x = 110 + 340 * p
-            parts.append(
-                f'<circle cx="{x:.1f}" cy="{y}" r="10" fill="none" stroke="{INK}" stroke-width="2"/>'
+        for p in part.loc[part["patient"].astype(str) == patient, "value"]:
+            circle = (
+                f'<circle cx="{across(p):.1f}" cy="{y}" r="10" fill="none" stroke="{INK}" stroke-width="2"/>'
             )
+            parts.append(circle)
     return _svg(wide, high, parts, f"Patient {patient} among all patients, by label")
 
 
-def roc(analysis: Analysis) -> str:
-    """The ROC curve whose area is the AUROC."""
-    curve, side = analysis.facts["roc"], 200
-    points = [(0.0, 0.0)]
-    for x, y in zip(curve["fpr"], curve["tpr"], strict=True):
-        points += [(x, points[-1][1]), (x, y)]
-    path = " ".join(f"{34 + side * x:.1f},{10 + side * (1 - y):.1f}" for x, y in points)
-    parts = [
+@dataclass(frozen=True)
+class _Scale:
+    """Where predictions lie between `low` and `high`, by their logarithm where `log`; `ticks` with their words."""
+
+    low: float
+    high: float
+    ticks: list[tuple[float, str]]
+    log: bool = False
+
+    @classmethod
+    def of(cls, facts: dict[str, Any], frame: pd.DataFrame) -> _Scale:
+        low, high = float(frame["low"].min()), float(frame["high"].max())
+        if facts["task"] == "regression":
+            ticks = _round_ticks(low, high)
+            return cls(min(low, ticks[0]), max(high, ticks[-1]), [(v, f"{v:g}") for v in ticks])
+        if facts["task"] == "survival":
+            low, high = max(min(low, 0.5), 1e-3), min(max(high, 2.0), 1e3)
+            ticks = [v for v in (0.01, 0.1, 0.25, 0.5, 1, 2, 4, 10, 100) if low <= v <= high]
+            return cls(low, high, [(v, f"{v:g}×") for v in ticks], log=True)
+        return cls(0.0, 1.0, [(v, f"{100 * v:.0f} %") for v in (0, 0.5, 1)])
+
+    def share(self, value: float) -> float:
+        if self.log:
+            return math.log(min(max(value, self.low), self.high) / self.low) / math.log(self.high / self.low)
+        return (value - self.low) / ((self.high - self.low) or 1.0)
+
+    def down(self, value: float, high: float) -> float:
+        return 10 + (high - 20) * (1 - self.share(value))
+
+
+def _round_ticks(low: float, high: float) -> list[float]:
+    step = _round_length((high - low) or 1.0)
+    first, last = math.floor(low / step), math.ceil(high / step)
+    return [round(step * k, 10) for k in range(first, last + 1)][:: max(1, (last - first) // 5)]
+
+
+def fit(analysis: Analysis) -> str:
+    """How well predictions fit: ROC curves, predicted against measured, or Kaplan-Meier."""
+    kind, side = analysis.facts["task"], 200
+    draw = {"regression": _agreement, "survival": _survival}.get(kind, _roc)
+    return draw(analysis, side)
+
+
+def _frame(side: int, x: str, y: str) -> list[str]:
+    return [
         f'<rect x="34" y="10" width="{side}" height="{side}" fill="none" stroke="{RULE}"/>',
-        _line(34, 10 + side, 34 + side, 10, QUIET, 1, dash=True),
-        f'<polyline points="{path}" fill="none" stroke="{theme.AGAINST}" stroke-width="2.2"/>',
-        _text(34 + side / 2, side + 30, "False alarms", anchor="middle"),
-        f'<text transform="translate(22 {10 + side / 2}) rotate(-90)" text-anchor="middle">Sensitivity</text>',
+        _text(34 + side / 2, side + 34, x, anchor="middle"),
+        f'<text transform="translate(22 {10 + side / 2}) rotate(-90)" text-anchor="middle">{_t(y)}</text>',
     ]
-    return _svg(side + 46, side + 40, parts, "ROC curve, out of fold")
+
+
+def _roc(analysis: Analysis, side: int) -> str:
+    facts = analysis.facts
+    several = facts["task"] == "multiclass"
+    curves = facts["roc"] if several else {"": facts["roc"]}
+    hues = theme.class_hues(facts["classes"]) | ({} if several else {"": theme.AGAINST})
+    parts = [
+        *_frame(side, "False alarms", "Sensitivity"),
+        _line(34, 10 + side, 34 + side, 10, QUIET, 1, dash=True),
+    ]
+    for name, curve in curves.items():
+        points = [(0.0, 0.0)]
+        for x, y in zip(curve["fpr"], curve["tpr"], strict=True):
+            points += [(x, points[-1][1]), (x, y)]
+        path = " ".join(f"{34 + side * x:.1f},{10 + side * (1 - y):.1f}" for x, y in points)
+        parts.append(f'<polyline points="{path}" fill="none" stroke="{hues[name]}" stroke-width="2.2"/>')
+    drawn = _svg(side + 46, side + 40, parts, "ROC curve, out of fold")
+    return drawn + (_swatches({short(name, 24): hues[name] for name in curves}) if several else "")
+
+
+def _agreement(analysis: Analysis, side: int) -> str:
+    frame = outcome.patients(analysis)
+    frame = frame[frame["label"] != ""]
+    measured = pd.to_numeric(frame["label"]).to_numpy(float)
+    values = np.concatenate([measured, frame["value"]])
+    low, room = float(values.min()), float(np.ptp(values)) or 1.0
+
+    def at(value: float) -> float:
+        return 4 + (side - 8) * (value - low) / room
+
+    name = short(analysis.settings.target, 24)
+    parts = [
+        *_frame(side, f"Measured {name}", f"Predicted {name}"),
+        _line(34, 10 + side, 34 + side, 10, QUIET, 1, dash=True),
+    ]
+    for x, y in zip(measured, frame["value"], strict=True):
+        parts.append(_mark(34 + at(x), 10 + side - at(y), 3.0, "circle", theme.AGAINST))
+    for value in (low, low + room):
+        parts.append(_text(34 + at(value), side + 21, f"{value:.3g}", anchor="middle"))
+    return _svg(side + 46, side + 40, parts, "Predicted against measured, out of fold")
+
+
+def _survival(analysis: Analysis, side: int) -> str:
+    groups = [group for group in analysis.facts["survival"]["groups"] if group["patients"]]
+    wide, last = 1.5 * side, max(max(group["time"]) for group in groups) or 1.0
+    hues = {group["name"]: theme.FOR if "higher" in group["name"] else theme.AGAINST for group in groups}
+
+    def steps(group: dict[str, Any], part: str) -> list[str]:
+        points, before = [], 1.0
+        for time, value in zip(group["time"], group[part], strict=True):
+            points += [(time, before), (time, value)]
+            before = value
+        return [f"{34 + wide * t / last:.1f},{10 + side * (1 - v):.1f}" for t, v in points]
+
+    named = short(analysis.settings.time or "time", 24)
+    parts = [f'<rect x="34" y="10" width="{wide:g}" height="{side}" fill="none" stroke="{RULE}"/>']
+    for group in groups:
+        hue, band = hues[group["name"]], [*steps(group, "low"), *reversed(steps(group, "high"))]
+        parts.append(f'<polygon points="{" ".join(band)}" fill="{hue}" opacity=".14"/>')
+        line = " ".join(steps(group, "survival"))
+        parts.append(f'<polyline points="{line}" fill="none" stroke="{hue}" stroke-width="2.2"/>')
+    parts += [
+        _text(34 + wide * share, side + 24, f"{last * share:.3g}", anchor="middle") for share in (0, 0.5, 1)
+    ]
+    parts += [
+        _text(28, 14 + side * (1 - share), f"{100 * share:.0f} %", anchor="end") for share in (0, 0.5, 1)
+    ]
+    parts.append(_text(34 + wide / 2, side + 40, f"{named}; share without event", anchor="middle"))
+    words = {f"{g['name']}: {g['patients']} patients, {g['events']} events": hues[g["name"]] for g in groups}
+    return _svg(wide + 60, side + 46, parts, "Kaplan-Meier curves, out of fold") + _swatches(words)
 
 
 def null(analysis: Analysis) -> str:
-    """Histogram of the AUROC with shuffled labels, and the observed one."""
-    found = analysis.facts["null"]
-    counts, edges = np.histogram(found["auroc"], bins=30, range=(0, 1))
+    """Histogram of the leading score with shuffled labels, and the observed one."""
+    found, facts = analysis.facts["null"], analysis.facts
+    low = min(0.0, 2 * facts["chance"] - 1)
+    counts, edges = np.histogram(found["values"], bins=30, range=(low, 1))
     wide, high = 250, 200
     parts = []
+
+    def across(value: float) -> float:
+        return 10 + 230 * (value - low) / (1 - low)
+
     for count, left in zip(counts, edges, strict=False):
         tall = high * count / max(counts.max(), 1)
-        parts.append(_bar(10 + 230 * left, 10 + high - tall, 230 / 30 - 0.6, tall, theme.NEUTRAL))
-    x = 10 + 230 * found["observed"]
+        parts.append(_bar(across(left), 10 + high - tall, 230 / 30 - 0.6, tall, theme.NEUTRAL))
+    x = across(found["observed"])
     parts.append(_line(x, 10, x, 10 + high, theme.AGAINST, 2.2))
-    parts += [_text(10 + 230 * v, high + 24, f"{v:g}", anchor="middle") for v in (0, 0.5, 1)]
-    parts.append(_text(10 + 115, high + 38, "AUROC with shuffled labels", anchor="middle"))
+    parts += [_text(across(v), high + 24, f"{v:g}", anchor="middle") for v in (low, (1 + low) / 2, 1)]
+    parts.append(_text(10 + 115, high + 38, f"{outcome.main(facts)} with shuffled labels", anchor="middle"))
     return _svg(wide, high + 44, parts, f"{found['permutations']} permutations of the labels")
 
 
@@ -135,18 +267,18 @@ def faithfulness(analysis: Analysis) -> str:
     return _svg(wide + 60, tall + 46, parts, "Score lost as cells are taken away") + _swatches(swatches)
 
 
-def intervals(rows: Sequence[tuple[str, dict[str, Any]]]) -> str:
-    """AUROCs with their intervals as dots on one scale; the first row is Milscope's and stands out."""
-    wide, left = 560, 210
-    floor = min([0.4, *(max(score.get("low", score["value"]), 0) for _, score in rows)])
+def intervals(rows: Sequence[tuple[str, dict[str, Any]]], facts: dict[str, Any]) -> str:
+    """Leading scores with their intervals as dots on one scale; the first row is Milscope's and stands out."""
+    wide, left, chance = 560, 210, facts["chance"]
+    floor = min([chance - 0.1, *(score.get("low", score["value"]) for _, score in rows)])
     parts = []
 
     def across(value: float) -> float:
         return left + (wide - left - 150) * (value - floor) / (1 - floor)
 
     high = 26 * len(rows) + 26
-    parts.append(_line(across(0.5), 4, across(0.5), high - 22, QUIET, 1, dash=True))
-    parts.append(_text(across(0.5), high - 6, "0.5 = chance", anchor="middle"))
+    parts.append(_line(across(chance), 4, across(chance), high - 22, QUIET, 1, dash=True))
+    parts.append(_text(across(chance), high - 6, f"{chance:g} = chance", anchor="middle"))
     for place, (name, score) in enumerate(rows):
         y, hue = 16 + 26 * place, theme.AGAINST if place == 0 else QUIET
         value = score["value"]
@@ -154,7 +286,7 @@ def intervals(rows: Sequence[tuple[str, dict[str, Any]]]) -> str:
         parts.append(_line(across(score.get("low", value)), y, across(score.get("high", value)), y, hue, 2))
         parts.append(_mark(across(value), y, 4.6, "circle", hue))
         parts.append(_text(wide - 138, y + 4, theme.interval(score)))
-    return _svg(wide, high, parts, "AUROC of Milscope and of plain baselines")
+    return _svg(wide, high, parts, f"{outcome.main(facts)} of Milscope and of plain baselines")
 
 
 def dumbbells(table: pd.DataFrame, *, for_positive: bool, limit: int = 8) -> str:
@@ -324,28 +456,6 @@ def _mark(x: float, y: float, size: float, shape: str, hue: str) -> str:
 
 def _down(share: float, high: float) -> float:
     return 8 + (high - 16) * (1 - share)
-
-
-def _percent_axis(wide: float, high: float) -> list[str]:
-    parts = []
-    for share in (0, 0.25, 0.5, 0.75, 1):
-        y = _down(share, high)
-        parts += [
-            _line(46, y, wide - 10, y, "#e7e9ed", 1),
-            _text(40, y + 4, f"{100 * share:.0f} %", anchor="end"),
-        ]
-    return [
-        *parts,
-        _text(46, high + 18, "lowest score"),
-        _text(wide - 10, high + 18, "highest score", anchor="end"),
-    ]
-
-
-def _level(threshold: float, wide: float, high: float) -> str:
-    y = _down(threshold, high)
-    return _line(46, y, wide - 10, y, QUIET, 1.2, dash=True) + _text(
-        50, y - 4, f"threshold {percent(threshold)}"
-    )
 
 
 def _swatches(hues: dict[str, str]) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dashboard import drivers, pictures, theme, trust
+from dashboard import drivers, outcome, pictures, theme, trust
 from dashboard.casepage import BANNER, patient_page, safe, scale, span
 from dashboard.theme import interval, percent, short
 from milcore.errors import MilError
@@ -21,7 +21,27 @@ if TYPE_CHECKING:
 
 __all__ = ["html", "telling"]
 
-FEW = 10  # patients in a class below which nothing is claimed
+_ORDER = (
+    "(pairs of one fold, mean over repeats); 0.5 is chance, 1 is perfect; its interval is where this procedure lies on "
+    "cohorts of this size."
+)
+_GIVEN = " The other intervals take the predictions as given."
+MEANING = {
+    "binary": "AUROC: how often a patient of one class is ranked above one of the other by a model that saw neither "
+    + _ORDER
+    + _GIVEN
+    + " Brier score: mean squared error of the probabilities; lower is better.",
+    "multiclass": "AUROC: how often a patient of a class is ranked above one of the rest by a model that saw neither, "
+    "mean over the classes "
+    + _ORDER
+    + _GIVEN
+    + " Brier score: squared error of the probabilities, summed over the classes; lower is better.",
+    "regression": "Spearman correlation: agreement of the order of predictions with that of the measured values within "
+    "folds, mean over repeats; 0 is chance, 1 is perfect; its interval is where this procedure lies on cohorts of this "
+    "size. R²: share of the variance that is predicted; 0 is no better than the mean." + _GIVEN,
+    "survival": "C-index: how often, of two patients, the one with the earlier event had the higher risk by a model "
+    "that saw neither " + _ORDER,
+}  # of the scores, by kind of label
 
 
 def html(analysis: Analysis, *, patients: Sequence[str] | None = None) -> str:
@@ -51,13 +71,9 @@ def html(analysis: Analysis, *, patients: Sequence[str] | None = None) -> str:
 
 def telling(analysis: Analysis, *, wrong: int = 6) -> list[str]:
     """The patients to show unasked: the highest score, the lowest, and the `wrong` most mistaken ones."""
-    table = analysis.judged().dropna(subset=["score"]).sort_values("score", kind="stable")
-    mistaken = table[table["wrong"]]
-    far = (
-        (mistaken["prediction"] - analysis.facts["threshold"])
-        .abs()
-        .sort_values(ascending=False, kind="stable")
-    )
+    table = outcome.patients(analysis).dropna(subset=["score"]).sort_values("score", kind="stable")
+    mistaken = table if analysis.facts["task"] == "regression" else table[table["wrong"]]
+    far = mistaken["error"].sort_values(ascending=False, kind="stable")
     names = [table["patient"].iloc[-1], table["patient"].iloc[0], *mistaken.loc[far.index[:wrong], "patient"]]
     return list(dict.fromkeys(str(name) for name in names))
 
@@ -107,30 +123,38 @@ def _identity(analysis: Analysis) -> str:
 
 
 def _ranking(analysis: Analysis) -> str:
-    table, facts = analysis.judged(), analysis.facts
+    table, facts = outcome.patients(analysis), analysis.facts
     known = table["label"] != ""
     right = int((known & ~table["wrong"]).sum())
-    unit = analysis.cohort.bag
-    words = f"{right} of {int(known.sum())} labelled {unit}s lie on their label's side of the threshold."
+    unit, words = analysis.cohort.bag, ""
+    if facts["classes"]:
+        where = (
+            "lie on their label's side of the threshold"
+            if facts["task"] == "binary"
+            else "are predicted as labelled"
+        )
+        words = f"{right} of {int(known.sum())} labelled {unit}s {where}."
     if facts["repeats"] > 1 and table["open"].any():
         words += f" {int(table['open'].sum())} {unit}s are not decided: their models disagree about the side."
+    shown = {
+        "binary": f"the probability of “{safe(facts['towards'])}”",
+        "multiclass": "the probability of the class predicted for it",
+        "regression": f"predicted {safe(outcome.target(facts))}",
+        "survival": "its risk against the average training patient",
+    }[facts["task"]]
     caption = (
-        f"Each dot is one {unit}: the probability of “{safe(facts['positive'])}”, predicted by models that never saw "
-        "this patient. Colour and shape: true label. Whisker: range over the retrained models (not a confidence "
-        "interval)."
+        f"Each dot is one {unit}: {shown}, by models that never saw this patient. Colour and shape: true label. "
+        "Whisker: range over the retrained models (not a confidence interval)."
     )
     figure = pictures.ranking(analysis)
-    return f"<h2>Every {unit}</h2><p>{words}</p><figure>{figure}<figcaption>{caption}</figcaption></figure>"
+    said = f"<p>{words}</p>" if words else ""
+    return f"<h2>Every {unit}</h2>{said}<figure>{figure}<figcaption>{caption}</figcaption></figure>"
 
 
 def _trust(analysis: Analysis) -> str:
     facts = analysis.facts
-    few = min(facts["counts"][name] for name in facts["classes"]) < FEW
-    lead = (
-        "<p><b>Exploratory: with fewer than 10 patients in a class no performance is claimed.</b></p>"
-        if few
-        else ""
-    )
+    few = any(warning["kind"] == "small_cohort" for warning in facts["warnings"])
+    lead = "<p><b>Exploratory: with so few patients no performance is claimed.</b></p>" if few else ""
     rows = "".join(
         f'<tr><td>{_capital(theme.score_name(name))}</td><td class="n">{interval(score)}</td></tr>'
         for name, score in facts["scores"].items()
@@ -139,13 +163,12 @@ def _trust(analysis: Analysis) -> str:
         f'<table><tr><th>Score, out of fold</th><th class="n">value (95 % interval)</th></tr>{rows}</table>'
     )
     grey = ' class="grey"' if few else ""
-    words = (
-        "<p class=quiet>AUROC: how often a patient of one class is ranked above one of the other by a model that saw "
-        "neither (pairs of one fold, mean over repeats); 0.5 is chance, 1 is perfect; its interval is where this "
-        "procedure lies on cohorts of this size. The other intervals take the predictions as given. "
-        "Brier score: mean squared error of the probabilities; lower is better.</p>"
-    )
-    curve = f"<figure>{pictures.roc(analysis)}<figcaption>ROC curve, mean over folds and repeats.</figcaption></figure>"
+    words = f"<p class=quiet>{MEANING[facts['task']]}</p>"
+    caption = {
+        "regression": "Predicted against measured; dashed: equal.",
+        "survival": f"Kaplan-Meier with 95 % bands. {safe(trust.log_rank(facts)) if 'survival' in facts else ''}",
+    }.get(facts["task"], "ROC curve, mean over folds and repeats.")
+    curve = f"<figure>{pictures.fit(analysis)}<figcaption>{caption}</figcaption></figure>"
     parts = f'{table}<div class="row">{curve}{_chance(analysis)}</div>'
     beside = _needed(analysis) + _confounders(facts)
     return f"<h2>Can the model be believed?</h2>{lead}<div{grey}>{parts}</div>{words}{beside}"
@@ -169,15 +192,12 @@ def _needed(analysis: Analysis) -> str:
     rows = [("Milscope", facts["scores"])]
     rows += [(f"{name} alone", one["scores"]) for name, one in members.items() if len(members) > 1]
     rows += list(facts.get("baselines", {}).items())
-    scored = [(name, scores["auroc"]) for name, scores in rows if "auroc" in scores]
+    scored = [(name, scores[facts["main"]]) for name, scores in rows]
     if len(scored) < 2:
         return ""
-    plain = [(name, score) for name, score in scored if name in facts.get("baselines", {})]
-    words = ""
-    if plain:
-        name, best = max(plain, key=lambda row: row[1]["value"])
-        words = f"<p>Best plain baseline under the same folds: {safe(name)}, AUROC {interval(best)}.</p>"
-    return f"<h3>Is looking at single cells needed?</h3>{words}<figure>{pictures.intervals(scored)}</figure>"
+    words = f"<p>{safe(trust.needed(facts))}</p>"
+    picture = pictures.intervals(scored, facts)
+    return f"<h3>Is looking at single cells needed?</h3>{words}<figure>{picture}</figure>"
 
 
 def _confounders(facts: dict[str, Any]) -> str:
@@ -188,7 +208,7 @@ def _confounders(facts: dict[str, Any]) -> str:
 def _cells(analysis: Analysis) -> str:
     facts = analysis.facts
     table = drivers.by_class(analysis).head(8)
-    classes = [name for name in facts["classes"] if name != facts["positive"]] + [facts["positive"]]
+    classes = outcome.groups(facts)
     listed = ""
     if len(table):
         heads = "".join(f'<th class="n">{safe(short(name))}</th>' for name in classes)
@@ -199,11 +219,12 @@ def _cells(analysis: Analysis) -> str:
             + "</tr>"
             for row in table.to_dict("records")
         )
+        wide, both = f'<th colspan="{len(classes)}">', heads + heads
         listed = (
-            '<div class="wide"><table><tr><th></th><th colspan="2">Mean contribution to the score in</th>'
-            f'<th colspan="2">Share of cells in</th></tr><tr><th>Cell type</th>{heads}{heads}</tr>{rows}</table></div>'
+            f'<div class="wide"><table><tr><th></th>{wide}Mean contribution to the score in</th>{wide}Share of cells in'
+            f"</th></tr><tr><th>Cell type</th>{both}</tr>{rows}</table></div>"
             '<p class="quiet">Positive argues for '
-            f"“{safe(facts['positive'])}”. Descriptive: judged with the outcome in view.</p>"
+            f"“{safe(facts['towards'])}”. Descriptive: judged with the outcome in view.</p>"
         )
     picture = pictures.umap(analysis)
     caption = "All cells, alike cells close together (approximate UMAP), coloured by importance."
@@ -217,7 +238,7 @@ def _explanation(analysis: Analysis) -> str:
     """Whether the explanation is true to the model, and finds the cells that are known."""
     words = f"<p>{safe(trust.faithful(analysis))}</p>"
     if "faithfulness" in analysis.facts:
-        caption = f"Score lost (log-odds) as cells are taken away. {trust.HOW}"
+        caption = f"Score lost ({safe(outcome.unit(analysis.facts))}) as cells are taken away. {trust.HOW}"
         words += (
             f"<p><b>{trust.NOT_PROOF}</b></p><figure>{pictures.faithfulness(analysis)}"
             f"<figcaption>{caption}</figcaption></figure>"
@@ -247,15 +268,25 @@ def _method(analysis: Analysis) -> str:
     )
     versions = ", ".join(f"{safe(name)} {safe(number)}" for name, number in facts["versions"].items())
     return (
-        "<h2>Method</h2><p>A patient’s score is a weighted mean of the evidence of the patient’s cells, as log-odds of "
-        f"“{safe(facts['positive'])}”; a cell’s contribution is its part of that sum, importance is that contribution "
+        "<h2>Method</h2><p>A patient’s score is a weighted mean of the evidence of the patient’s cells, in "
+        f"{safe(outcome.unit(facts))}, towards “{safe(facts['towards'])}”; "
+        "a cell’s contribution is its part of that sum, importance is that contribution "
         f"relative to an average cell. Members: {named}, {safe(facts['pooling']['rule'])}. "
         f"{facts['folds']}-fold cross-validation, patients never split between folds, stratified by label, "
         f"{facts['repeats']} repeats (effort {safe(settings.effort)}); every number and colour of a patient comes from "
-        f"models trained without that patient. Feature transform: {safe(settings.transform)}. Positive class: "
-        f"“{safe(facts['positive'])}”.{kept} Seed {settings.seed}.</p>"
+        f"models trained without that patient. {safe(facts['task_why'])} Feature transform: "
+        f"{safe(settings.transform)}.{_prepared(analysis)}{kept} Seed {settings.seed}.</p>"
         f'<p class="quiet">{versions}.</p>'
     )
+
+
+def _prepared(analysis: Analysis) -> str:
+    """What else was done to the features."""
+    settings = analysis.settings
+    words = " Each region’s median was taken from its features." if settings.centre == "region" else ""
+    if settings.context:
+        words += f" The mean features of the {settings.context} nearest cells in the tissue were added to each cell’s."
+    return words
 
 
 def _limits(analysis: Analysis) -> str:
@@ -271,7 +302,7 @@ def _limits(analysis: Analysis) -> str:
 
 
 def _all_patients(analysis: Analysis, chosen: Sequence[str]) -> str:
-    table = analysis.judged().sort_values("score", ascending=False, kind="stable")
+    table = outcome.patients(analysis).sort_values(["called_as", "value"], ascending=False, kind="stable")
     where = {name: place for place, name in enumerate(chosen)}
     rows = []
     for row in table.to_dict("records"):
@@ -279,9 +310,10 @@ def _all_patients(analysis: Analysis, chosen: Sequence[str]) -> str:
         shown = safe(short(name, 60))
         linked = f'<a href="#p{where[name]}">{shown}</a>' if name in where else shown
         region = f" · {safe(row['region'])}" if "region" in row else ""
+        value = safe(outcome.listed(analysis.facts, row))
         rows.append(
-            f'<tr><td>{linked}{region}</td><td>{safe(row["label"]) or "no label"}</td><td class="n">'
-            f'{safe(percent(row["prediction"]))}</td><td class="n">{safe(span(row))}</td><td>{_state(row)}</td></tr>'
+            f'<tr><td>{linked}{region}</td><td>{safe(row["label"]) or "no label"}</td><td class="n">{value}</td>'
+            f'<td class="n">{safe(span(row))}</td><td>{_state(row)}</td></tr>'
         )
     head = (
         '<tr><th>Patient</th><th>Label</th><th class="n">Predicted</th><th class="n">Range</th><th></th></tr>'
@@ -290,7 +322,7 @@ def _all_patients(analysis: Analysis, chosen: Sequence[str]) -> str:
 
 
 def _state(row: dict[str, Any]) -> str:
-    return "not decided" if row["open"] else "on the other side" if row["wrong"] else ""
+    return "not decided" if row["open"] else "label differs" if row["wrong"] else ""
 
 
 def _capital(text: str) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from dashboard import theme
+from dashboard import outcome, theme
 from dashboard.why import bags_of
 
 if TYPE_CHECKING:
@@ -43,25 +43,26 @@ def _in_polygon(xy: np.ndarray, corners: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Effect:
-    """Out-of-fold AUROC with and without some cells, over the `patients` that have a label and keep cells."""
+    """The leading score, pooled over folds, with and without some cells, over the `patients` that have a label and keep
+    cells. NaN where there is no way to say (several classes)."""
 
-    auroc: float
-    auroc_without: float
+    score: float
+    score_without: float
     patients: int
     emptied: int
 
 
 def shares(analysis: Analysis, chosen: np.ndarray) -> pd.DataFrame:
-    """Share of every patient's cells that is chosen (N,): columns patient, label, share; rows as in predictions."""
+    """Share of every patient's cells that is chosen (N,): columns patient, group, share; rows as in predictions."""
     bags = bags_of(analysis)
     sizes = np.diff(analysis.cohort.offsets)[bags]
     counts = np.bincount(analysis.cohort.owner[chosen], minlength=analysis.cohort.B)[bags]
-    frame = analysis.predictions[["patient", "label"]].copy()
+    frame = outcome.patients(analysis)[["patient", "group"]]
     return frame.assign(cells=counts, share=counts / sizes)
 
 
 def effect(analysis: Analysis, chosen: np.ndarray) -> Effect:
-    """What the cohort's AUROC would be if the chosen cells (N,) were not counted; nothing is trained again."""
+    """What the cohort's leading score would be if the chosen cells (N,) were not counted; nothing is trained again."""
     changed = analysis.without(chosen)
     before = analysis.predictions["score"].to_numpy(float)
     after = before.copy()
@@ -70,26 +71,32 @@ def effect(analysis: Analysis, chosen: np.ndarray) -> Effect:
     after[np.searchsorted(bags, touched)] = changed["score_without"].to_numpy(float)
     label = analysis.predictions["label"].to_numpy()
     able = (label != "") & np.isfinite(before) & np.isfinite(after)
-    truth = label[able] == analysis.facts["positive"]
     emptied = int((~np.isfinite(after) & np.isfinite(before)).sum())
-    return Effect(auroc(truth, before[able]), auroc(truth, after[able]), int(able.sum()), emptied)
+    return Effect(_score(analysis, able, before), _score(analysis, able, after), int(able.sum()), emptied)
 
 
-def auroc(truth: np.ndarray, score: np.ndarray) -> float:
-    """Area under the ROC curve by ranks (ties count half); NaN unless both classes are there."""
-    many, few = int(truth.sum()), int((~truth).sum())
-    if not many or not few:
+def _score(analysis: Analysis, able: np.ndarray, score: np.ndarray) -> float:
+    """The leading score of scores (n,) over the patients `able` (n,), as one fold."""
+    from milcore.measures import auroc, concordance, rank_correlation
+
+    frame, kind = analysis.predictions[able], analysis.facts["task"]
+    if kind == "multiclass" or not able.any():
         return float("nan")
-    ranks = pd.Series(score).rank().to_numpy()
-    return float((ranks[truth].sum() - many * (many + 1) / 2) / (many * few))
+    s, one = score[able], np.zeros(int(able.sum()))
+    if kind == "survival":
+        return float(concordance(s, frame[["time", "event"]].to_numpy(float), one))
+    if kind == "regression":
+        return float(rank_correlation(s, pd.to_numeric(frame["label"]).to_numpy(float), one))
+    truth = (frame["label"] == analysis.facts["positive"]).to_numpy(float)
+    return float(auroc(s, truth, one)) if 0 < truth.sum() < len(truth) else float("nan")
 
 
 def share_figure(analysis: Analysis, table: pd.DataFrame) -> go.Figure:
     """Share of the selection in every patient, a box with its patients for each label."""
-    classes = list(analysis.facts["classes"])
+    classes = outcome.groups(analysis.facts)
     hues, figure = theme.class_hues(classes), go.Figure()
     for name in [*classes, ""]:
-        part = table[table["label"] == name]
+        part = table[table["group"] == name]
         if len(part):
             words = [
                 f"{theme.escape(theme.short(p, 60))}<br>{theme.percent(s)}"

@@ -47,6 +47,10 @@ class Session:
     target: str = ""
     classes: list[str] = field(default_factory=list)
     positive: str = ""
+    kind: str = ""
+    time: str = ""
+    context: int = 0
+    centre: str = "none"
     effort: str = "standard"
     pooling: str = "auto"
     transform: str = "auto"

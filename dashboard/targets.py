@@ -12,7 +12,8 @@ import pandas as pd
 if TYPE_CHECKING:
     from milcore.cohort import Cohort
 
-MOST_LABELS = 12  # a column with more is a measurement or an id
+MOST_LABELS = 10  # a column with more is a measurement or an id
+TIME = re.compile("time|days|months|weeks|years|follow|surviv|pfs|dfs|^os")
 OUTCOME = re.compile(
     "respon|outcome|label|status|group|diagnos|recur|relaps|progress|class|type|archit|grade|stage|target|event|surviv"
 )
@@ -21,11 +22,13 @@ ASIDE = re.compile("batch|site|slide|plate|run|sex|gender|age|center|centre|scan
 
 @dataclass(frozen=True)
 class Target:
-    """A patient column with labels: how many patients carry each, and how many have none."""
+    """A patient column that can be predicted: how many patients carry each label (of a number: none listed), and how
+    many have none. `kinds`: what it may be taken as (binary, multiclass, regression, survival), the usual first."""
 
     name: str
     counts: dict[str, int]
     unlabelled: int
+    kinds: tuple[str, ...]
 
     @property
     def labels(self) -> list[str]:
@@ -33,26 +36,43 @@ class Target:
 
 
 def targets(cohort: Cohort) -> list[Target]:
-    """Columns with 2 to 12 labels, two of which at least 3 patients carry; likely outcomes first."""
-    from milcore.tasks import MIN_PATIENTS, as_text
+    """Columns with 2 to 10 labels, two of which at least 3 patients carry, and columns of numbers; likely outcomes
+    first."""
+    from milcore.tasks import LEAST_VALUES, MIN_PATIENTS, as_text
 
-    found = []
+    found, timed = [], bool(times(cohort))
     for name in cohort.patients.columns:
         if name in ("patient", "region"):
             continue
         text = as_text(cohort.patients[name])
         counts = pd.Series(text[text != ""], dtype="str").value_counts()
+        missing = int((text == "").sum())
+        number = pd.api.types.is_numeric_dtype(cohort.patients[name]) and len(text) - missing >= LEAST_VALUES
         if 2 <= len(counts) <= MOST_LABELS and (counts >= MIN_PATIENTS).sum() >= 2:
-            found.append(
-                Target(str(name), {str(k): int(v) for k, v in counts.items()}, int((text == "").sum()))
-            )
+            several = len(counts) > 2
+            kinds = ("multiclass", "binary") if several else ("binary", "survival") if timed else ("binary",)
+            kinds += ("regression",) if several and number else ()
+            found.append(Target(str(name), {str(k): int(v) for k, v in counts.items()}, missing, kinds))
+        elif number and len(counts) > MOST_LABELS:
+            found.append(Target(str(name), {}, missing, ("regression",)))
     return sorted(found, key=_rank)
 
 
-def _rank(target: Target) -> tuple[int, int, int]:
+def times(cohort: Cohort) -> list[str]:
+    """Columns of numbers that can be the time of a survival, likely ones first."""
+    numbers = cohort.patients.select_dtypes("number")
+    names = [
+        str(name)
+        for name in numbers
+        if numbers[name].nunique() > MOST_LABELS and (numbers[name].dropna() >= 0).all()
+    ]
+    return sorted(names, key=lambda name: not TIME.search(name.casefold()))
+
+
+def _rank(target: Target) -> tuple[bool, int, int, int]:
     plain = target.name.casefold()
     kind = 2 if ASIDE.search(plain) else 0 if OUTCOME.search(plain) else 1
-    return kind, len(target.counts), target.unlabelled
+    return target.kinds == ("regression",), kind, len(target.counts), target.unlabelled
 
 
 def reach(first: int, second: int) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from dashboard import theme
+from dashboard import outcome, theme
 
 if TYPE_CHECKING:
     from milcore.analysis import Analysis
@@ -57,9 +57,38 @@ def faithful(analysis: Analysis) -> str:
     verdict = "more than" if mine > high else "less than" if mine < low else "no more than"
     words = (
         f"Taking away the most important tenth of the cells {_moves(mine)} the score by {_amount(abs(mine))} "
-        f"(log-odds), {verdict} a random tenth would ({_amount(low)} to {_amount(high)})"
+        f"({outcome.unit(analysis.facts)}), {verdict} a random tenth would ({_amount(low)} to {_amount(high)})"
     )
     return words + (f"; {_beside(mine, found['attention']['curve'][at])}" if attends(analysis.facts) else ".")
+
+
+def log_rank(facts: Mapping[str, Any]) -> str:
+    """One sentence: the log-rank statistic of the risk groups, and the p of the chain that was permuted."""
+    found = facts["survival"]["log_rank"]
+    words = f"Log-rank statistic {found['statistic']:.1f}"
+    if "p" not in found:
+        return f"{words}; not tested against permuted labels."
+    return (
+        f"{words}. Groups made by cross-validation allow no plain log-rank p; that of a simpler chain "
+        f"({facts['null']['chain']}) on permuted labels is {theme.p_value(found)}."
+    )
+
+
+def needed(facts: Mapping[str, Any]) -> str:
+    """One sentence: Milscope beside the best plain baseline, by the paired difference on the same patients."""
+    plain, main = facts.get("baselines"), facts["main"]
+    if not plain:
+        return ""
+    name = max(plain, key=lambda one: plain[one][main]["value"])
+    apart, se = plain[name]["difference"]["value"], plain[name]["difference"]["se"]
+    clear = (
+        "clearly better" if apart > 2 * se else "clearly worse" if apart < -2 * se else "no clear difference"
+    )
+    mine = f"{outcome.main(facts)} {theme.interval(facts['scores'][main])}"
+    return (
+        f"Milscope reaches {mine}, the best plain baseline, {name}, {theme.interval(plain[name][main])} under the same "
+        f"folds: a difference of {apart:+.2f} with a standard error of {se:.2f}, {clear}."
+    )
 
 
 def _moves(change: float) -> str:
@@ -82,10 +111,10 @@ def _amount(value: float) -> str:
 
 
 def probed(facts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """What else could tell the label -> its AUROC with interval: batch-like columns, then the number of cells."""
+    """What else could tell the label -> its leading score: batch-like columns, then the number of cells."""
     plain = facts.get("baselines", {})
     every = [*facts.get("probes", {}).items(), *((name, plain[name]) for name in (NUMBER,) if name in plain)]
-    return {name: scores["auroc"] for name, scores in every if "auroc" in scores}
+    return {name: scores[facts["main"]] for name, scores in every if facts["main"] in scores}
 
 
 def doubts(facts: Mapping[str, Any], *, confounding: bool) -> list[str]:
@@ -104,8 +133,8 @@ def confounded(facts: Mapping[str, Any]) -> str:
     name, best = max(found.items(), key=lambda item: item[1]["value"])
     of = "" if len(found) == 1 else f", the highest of {len(found)}"
     return (
-        f"Nothing tested clearly explains the label by itself: {theme.short(name, 40)} alone reaches AUROC "
-        f"{theme.interval(best)}{of}."
+        f"Nothing tested clearly explains the label by itself: {theme.short(name, 40)} alone reaches "
+        f"{outcome.main(facts)} {theme.interval(best)}{of}."
     )
 
 
@@ -117,7 +146,7 @@ def known(analysis: Analysis) -> str:
     name, best = max(found.items(), key=lambda item: abs(item[1]["auroc"] - 0.5))
     column = next((c["name"] for c in analysis.cohort.source.get("columns", []) if c["role"] == "known"), "")
     away = best["auroc"] - 0.5
-    positive = theme.short(analysis.facts["positive"], 30)
+    positive = outcome.towards(analysis.facts)
     argues = f"these cells argue {'for' if away > 0 else 'against'} {positive}"
     kinds = f"Of {len(found)} kinds" if len(found) > 1 else "For the one kind"
     return (

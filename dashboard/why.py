@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from dashboard import theme
+from dashboard import outcome, theme
 from dashboard.colouring import rows_of
 from dashboard.drivers import REST, grouped, groups, what_if
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from milcore.cohort import Cohort
 
 LIMIT = 9  # groups shown, the rest are summed
-MOVES = 0.01  # a smaller change of the probability is not worth a sentence
+MOVES = 0.01  # a smaller change is not worth a sentence: of a probability, or of the spread of predictions
 
 
 def row_of(analysis: Analysis, patient: str, region: str = "") -> pd.Series:
-    """The patient's row of the predictions; where regions are predicted that of `region`, else of its first one."""
-    frame = analysis.predictions
+    """The patient's row of `outcome.patients`; where regions are predicted that of `region`, else of its first one."""
+    frame = outcome.patients(analysis)
     here = (frame["patient"].astype(str) == patient).to_numpy()
     if "region" in frame and (here & (frame["region"].astype(str) == region)).any():
         here &= (frame["region"].astype(str) == region).to_numpy()
@@ -44,11 +44,9 @@ def regions_of(cohort: Cohort, patient: str) -> list[str]:
 
 def ordered(analysis: Analysis, order: str) -> list[str]:
     """Patients by `score` (highest first), `error` (most wrong first, then those without a label) or `name`."""
-    frame = analysis.predictions.drop_duplicates("patient").copy()
+    frame = outcome.patients(analysis).drop_duplicates("patient")
     if order == "name":
         return sorted(frame["patient"].astype(str))
-    truth = (frame["label"] == analysis.facts["positive"]).astype(float)
-    frame["error"] = (frame["prediction"] - truth).abs().where(frame["label"] != "")
     frame = frame.sort_values("error" if order == "error" else "score", ascending=False, kind="stable")
     return list(frame["patient"].astype(str))
 
@@ -72,16 +70,13 @@ def without_groups(analysis: Analysis, patient: str) -> pd.DataFrame:
 
 def sentence(analysis: Analysis, row: pd.Series, table: pd.DataFrame) -> str:
     """Why, in plain words made from the numbers alone."""
-    others = analysis.predictions.drop(index=row.name).dropna(subset=["score"])
-    below = int((others["score"] < row["score"]).sum())
-    positive = theme.short(analysis.facts["positive"], 30)
-    called = row["prediction"] > analysis.facts["threshold"]
-    side = positive if called else theme.short(analysis.facts["classes"][0], 30)
-    words = (
-        f"{theme.short(_called(row), 60)} is predicted {side}: {theme.percent(row['prediction'])} for {positive}, "
-        f"higher than {below} of the {len(others)} others."
-    )
-    return f"{words} {_strongest(row, table)}"
+    facts = analysis.facts
+    words = f"{theme.short(_called(row), 60)} {outcome.headline(facts, row)}"
+    if facts["task"] != "multiclass":
+        others = analysis.predictions.drop(index=row.name).dropna(subset=["score"])
+        below = int((others["score"] < row["score"]).sum())
+        words += f", higher than {below} of the {len(others)} others"
+    return f"{words}. {_strongest(analysis, row, table)}"
 
 
 def _called(row: pd.Series) -> str:
@@ -89,24 +84,18 @@ def _called(row: pd.Series) -> str:
     return f"{row['patient']}, {row['region']}," if "region" in row else str(row["patient"])
 
 
-def _strongest(row: pd.Series, table: pd.DataFrame) -> str:
-    move = (table["prediction_without"] - row["prediction"]).abs().where(table["group"] != REST)
-    if not (move > MOVES).any():
+def _strongest(analysis: Analysis, row: pd.Series, table: pd.DataFrame) -> str:
+    facts, least = analysis.facts, MOVES
+    if facts["task"] == "regression":
+        least *= float(np.ptp(analysis.predictions["prediction"])) or 1.0
+    move = (table["prediction_without"] - row["value"]).abs().where(table["group"] != REST)
+    if not (move > least).any():
         return "No single group of cells decides it."
     best = table.loc[move.idxmax()]
     return (
         f"The group that moves this most is {theme.short(best['group'], 40)} ({theme.percent(best['share'])} of "
-        f"its cells): without counting it, {theme.percent(best['prediction_without'])}."
+        f"its cells): without counting it, {outcome.said(facts, best['prediction_without'])}."
     )
-
-
-def decision(analysis: Analysis, row: pd.Series) -> str:
-    """On which side of the threshold the patient lies, if its range lies there with it."""
-    limit = analysis.facts["threshold"]
-    if row["low"] <= limit < row["high"]:
-        return f"Not decided: the range crosses the threshold of {theme.percent(limit)}."
-    side = "Above" if row["prediction"] > limit else "Below"
-    return f"{side} the threshold of {theme.percent(limit)}."
 
 
 def top_cells(analysis: Analysis, patient: str, *, for_positive: bool, top: int = 10) -> pd.DataFrame:

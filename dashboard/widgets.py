@@ -49,6 +49,7 @@ STAGES = {
     "neighbourhood": "Neighbourhood model",
     "attention": "Attention model",
     "mean": "Mean model",
+    "topk": "Top-share model",
     "evidence": "Evidence of cells",
     "validation": "Test against chance",
     "umap": "Map of cells",
@@ -237,15 +238,3 @@ def table(frame: pd.DataFrame, key: str, *, alt: str) -> list[int]:
         titled, hide_index=True, on_select="rerun", selection_mode="single-row", key=key, alt=alt
     )
     return list(event["selection"]["rows"])
-
-
-def judged(analysis: Analysis) -> pd.DataFrame:
-    """The predictions with words: probability, range, error (distance from the label) and wrong (side of threshold)."""
-    frame, facts_of = analysis.judged(), analysis.facts
-    truth = (frame["label"] == facts_of["positive"]).astype(float)
-    labelled = frame["label"] != ""
-    return frame.assign(
-        probability=[theme.percent(p) for p in frame["prediction"]],
-        range=[f"{theme.percent(a)} to {theme.percent(b)}" for a, b in frame[["low", "high"]].to_numpy()],
-        error=(frame["prediction"] - truth).abs().where(labelled),
-    )

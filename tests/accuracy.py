@@ -2,8 +2,8 @@
 
     python -m tests.accuracy [develop | once | NAME ...]
 
-Each row runs the command line as a user would, in a process of its own, and reads the files it writes. Rules were chosen
-on the rows of `develop`; those of `once` were looked at when nothing was to be changed any more.
+Each row runs the command line as a user would, in a process of its own, and reads the files it writes. Rules were
+chosen on the rows of `develop`; those of `once` were looked at when nothing was to be changed any more.
 """
 
 from __future__ import annotations
@@ -132,16 +132,16 @@ def found_cells(out: Path, truth: np.ndarray) -> dict[str, dict[str, float]]:
     cells = pd.read_parquet(out / "cells.parquet")
     facts = json.loads((out / "analysis.json").read_text())
     found: dict[str, dict[str, float]] = {}
+    columns = [c for c in cells if c.startswith("importance")]  # the mixture's own first
+    columns.sort(key=len)
     for g in range(1, truth.max() + 1):
-        here = truth == g
-        for column in [c for c in cells if c.startswith("importance")]:
-            value = cells[column].to_numpy()
-            if facts["task"] == "multiclass":  # of the class whose group it is
-                value = cells[f"contribution_{facts['classes'][g]}"] * _sizes(cells)
-            sides = {"for": value} if facts["task"] == "multiclass" else {"for": value, "against": -value}
-            reached = {side: float(average_precision_score(here, v)) for side, v in sides.items()}
-            side = max(reached, key=lambda s: reached[s])
-            found.setdefault(f"group {g} {side}", {})[column] = reached[side]
+        value = {c: cells[c].to_numpy() for c in columns}
+        if facts["task"] == "multiclass":  # of the class whose group it is
+            value = {"importance": (cells[f"contribution_{facts['classes'][g]}"] * _sizes(cells)).to_numpy()}
+        turned = value["importance"][truth == g].mean() < 0
+        side = f"group {g} {'against' if turned else 'for'}"
+        sign = -1 if turned else 1
+        found[side] = {c: float(average_precision_score(truth == g, sign * v)) for c, v in value.items()}
     return found
 
 
@@ -162,9 +162,9 @@ HEAD = """# Accuracy, out of fold
 Default settings, seed 0, as the command line gives them; `make accuracy` makes this page anew from `results.json`.
 Scores are taken within folds, mean over repeats (AUROC; mean AUROC of each class against the rest; rank correlation;
 C-index), with a 95 % interval for what the procedure reaches on cohorts of this size. `p`: permuted labels,
-neighbourhoods alone. *Less member* and *less baseline*: the default less its best member and less the best plain baseline
-under the same folds, with the paired standard error (jackknife over patients); **bold** where the default is more than
-one standard error worse. *Cells found*: average precision of importance over the planted group of cells.
+neighbourhoods alone. *Less member* and *less baseline*: the default less its best member and less the best plain
+baseline under the same folds, with the paired standard error (jackknife over patients); **bold** where the default is
+more than one standard error worse. *Cells found*: average precision of importance over the planted group of cells.
 """
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from dashboard import figures, selection, state, theme, why, widgets
+from dashboard import figures, outcome, selection, state, theme, why, widgets
 from dashboard.colouring import spoken
 
 if TYPE_CHECKING:
@@ -51,8 +51,7 @@ def _finding(analysis: Analysis) -> None:
         f"Half of all importance, for and against, lies in {theme.percent(half)} of the {len(known):,} cells."
     )
     widgets.finding(words)
-    positive = theme.short(analysis.facts["positive"], 30)
-    widgets.quiet(f"Orange cells argue for {positive}, blue ones against it; one scale for the whole cohort.")
+    widgets.quiet(f"{outcome.about(analysis.facts)} One scale for the whole cohort.")
 
 
 def _half(size: np.ndarray) -> float:
@@ -118,16 +117,23 @@ def _selected(analysis: Analysis, chosen: np.ndarray) -> None:
 def _what_if(analysis: Analysis, chosen: np.ndarray) -> None:
     found = selection.effect(analysis, chosen)
     widgets.say("If these cells did not count")
-    if not np.isfinite(found.auroc):
-        widgets.quiet("Too few labelled patients would have cells left to say.")
+    if not np.isfinite(found.score):
+        several = analysis.facts["task"] == "multiclass"
+        why_not = (
+            "Not said for several classes."
+            if several
+            else "Too few labelled patients would have cells left to say."
+        )
+        widgets.quiet(why_not)
         return
-    widgets.facts([(f"{found.auroc:.2f} to {found.auroc_without:.2f}", "AUROC over all patients")])
+    moved = f"{found.score:.2f} to {found.score_without:.2f}"
+    widgets.facts([(moved, f"{outcome.main(analysis.facts)} over all patients")])
     if found.emptied:
         widgets.say(
             f"{widgets.plural(found.emptied, 'patient')} would have no cells left and are not in this figure."
         )
     widgets.quiet(
-        "Of the mean scores, out of fold; the AUROC of the verdict compares patients of one fold only. Nothing is "
+        "Of the mean scores, out of fold; the score of the verdict compares patients of one fold only. Nothing is "
         "trained again; model, features and neighbours are unchanged."
     )
 

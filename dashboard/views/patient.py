@@ -10,7 +10,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from dashboard import figures, state, theme, why, widgets
+from dashboard import figures, outcome, state, theme, why, widgets
 from dashboard.colouring import spoken
 
 if TYPE_CHECKING:
@@ -68,11 +68,13 @@ def _header(analysis: Analysis, row: pd.Series) -> None:
     facts = analysis.facts
     left, right = st.columns([2, 3], gap="large")
     with left:
-        widgets.facts([(theme.percent(row["prediction"]), f"predicted {theme.short(facts['positive'], 30)}")])
-        widgets.say(
-            f"Range over retrained models: {theme.percent(row['low'])} to {theme.percent(row['high'])}."
+        named = outcome.towards(facts) if facts["task"] == "binary" else theme.short(row["called_as"], 30)
+        named = {"regression": outcome.target(facts), "survival": "the average risk"}.get(
+            facts["task"], named
         )
-        widgets.say(f"Label: {theme.short(row['label'], 60) or 'none'}. {why.decision(analysis, row)}")
+        widgets.facts([(row["said"], named if facts["task"] == "survival" else f"predicted {named}")])
+        widgets.say(f"Range over retrained models: {row['range']}.")
+        widgets.say(f"Label: {theme.short(row['label'], 60) or 'none'}. {outcome.decision(facts, row)}")
         widgets.quiet("Scored by models that never saw this patient. Research use only.")
     with right:
         widgets.chart(figures.strip(analysis, str(row["patient"])), "strip")
@@ -92,14 +94,17 @@ def _drivers(analysis: Analysis, patient: str, table: pd.DataFrame) -> None:
 def _groups(analysis: Analysis, patient: str, table: pd.DataFrame) -> np.ndarray | None:
     """The groups that make the score; returns the cells of the one chosen."""
     st.subheader("What makes the score", anchor=False)
-    widgets.chart(_roomy(figures.waterfall(analysis, patient), table), "waterfall")
+    picture = figures.waterfall(analysis, patient).update_xaxes(
+        title=outcome.unit(analysis.facts).capitalize()
+    )
+    widgets.chart(_roomy(picture, table), "waterfall")
     shown = pd.DataFrame(
         {
             "group": table["group"],
             "cells": [
                 f"{n:,} ({theme.percent(s)})" for n, s in zip(table["cells"], table["share"], strict=True)
             ],
-            "without_it": [theme.percent(p) for p in table["prediction_without"]],
+            "without_it": [outcome.said(analysis.facts, p) for p in table["prediction_without"]],
         }
     )
     widgets.quiet("Choose a row to see these cells in the tissue.")
@@ -115,7 +120,7 @@ def _roomy(figure: go.Figure, table: pd.DataFrame) -> go.Figure:
     """The waterfall with room for the numbers beside its bars."""
     ends = np.append(0.0, table["contribution"].cumsum())
     room = 0.22 * (ends.max() - ends.min())
-    figure.update_xaxes(title="Log-odds", range=[ends.min() - room, ends.max() + room])
+    figure.update_xaxes(range=[ends.min() - room, ends.max() + room])
     return figure.update_layout(margin={"t": 12, "r": 56})
 
 
@@ -129,9 +134,7 @@ def _maps(analysis: Analysis, patient: str, chosen: np.ndarray | None) -> None:
             region = st.selectbox("Region", **state.bind("region", regions), width=170)
         colour = st.selectbox("Colour by", **state.bind("colour", options), format_func=spoken, width=220)
     if colour in SIGNED:
-        widgets.quiet(
-            f"Orange cells argue for {theme.short(analysis.facts['positive'], 30)}, blue ones against it."
-        )
+        widgets.quiet(outcome.about(analysis.facts))
     drawn = figures.tissue(analysis, patient, region=region, colour=colour, highlight=chosen)
     widgets.cell_map(drawn, "tissue", title=spoken(colour), height=460)
     small = figures.umap(analysis, colour=colour, patient=patient, limit=8_000)
@@ -140,7 +143,7 @@ def _maps(analysis: Analysis, patient: str, chosen: np.ndarray | None) -> None:
 
 def _markers(analysis: Analysis, patient: str) -> None:
     st.subheader("What these cells look like", anchor=False)
-    positive = theme.short(analysis.facts["positive"], 30)
+    positive = outcome.towards(analysis.facts)
     widgets.quiet(f"The {TOP} strongest cells on each side, beside all other cells of the patient.")
     left, right = st.columns(2, gap="large")
     with left:

@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import figures, state, theme, trust, widgets
+from dashboard import figures, outcome, state, theme, trust, widgets
 
 if TYPE_CHECKING:
     from milcore.analysis import Analysis
-
-SCORES = ("average_precision", "balanced_accuracy", "brier")  # the AUROC stands in the verdict
 
 
 @widgets.caught
@@ -24,17 +22,15 @@ def render(analysis: Analysis) -> None:
     _scores(facts)
     left, right = st.columns([3, 2], gap="large")
     with left:
-        st.subheader("Patients by predicted probability", anchor=False)
+        st.subheader("Patients by what is predicted", anchor=False)
         widgets.quiet(
             "Click a patient to see why. Whiskers: range over retrained models, not a confidence interval."
         )
         _ranking(analysis)
     with right:
-        st.subheader("How well the order fits", anchor=False)
+        st.subheader(outcome.FITS[facts["task"]], anchor=False)
         widgets.quiet("Every patient scored by models that never saw it.")
-        curve = figures.roc(analysis).update_layout(height=430)
-        curve.layout.annotations = ()  # the verdict says the AUROC
-        widgets.chart(curve.update_xaxes(title="1 − specificity"), "roc")
+        _fit(analysis)
     _needed(analysis)
     _chance(analysis)
     _faithful(analysis)
@@ -46,16 +42,31 @@ def render(analysis: Analysis) -> None:
     _warnings(facts)
 
 
+def _fit(analysis: Analysis) -> None:
+    facts = analysis.facts
+    curve = figures.fit(analysis).update_layout(height=430)
+    if "roc" in facts:
+        curve.layout.annotations = ()  # the verdict says the score
+        curve.update_xaxes(title="1 − specificity")
+    event = widgets.chart(curve, f"fit-{state.session().clicks}", on_select="rerun", selection_mode="points")
+    points = event["selection"]["points"]
+    if points and facts["task"] == "regression":
+        _see(widgets.custom(points[0]))
+    if facts["task"] == "multiclass":
+        widgets.chart(figures.confusion(analysis), "confusion")
+    if facts["task"] == "survival":
+        widgets.quiet(trust.log_rank(facts))
+
+
 def _scores(facts: dict[str, Any]) -> None:
-    found = {name: facts["scores"][name] for name in SCORES if name in facts["scores"]}
-    pairs = [(theme.interval(score), theme.score_name(name)) for name, score in found.items()]
-    widgets.facts(pairs)
-    counts = " and ".join(f"{theme.short(c, 30)} {facts['counts'][c]}" for c in facts["classes"])
+    found = {name: score for name, score in facts["scores"].items() if name != facts["main"]}
+    widgets.facts([(theme.interval(score), theme.score_name(name)) for name, score in found.items()])
+    kinds = [f"{theme.short(name, 30)} {n}" for name, n in facts["counts"].items() if name != "unlabelled"]
     unlabelled = facts["counts"].get("unlabelled", 0)
     extra = f", {unlabelled} without a label" if unlabelled else ""
+    positive = f" Positive class: {theme.short(facts['positive'], 40)}." if facts["positive"] else ""
     widgets.quiet(
-        f"Out of fold, with 95 % intervals. Patients: {counts}{extra}. "
-        f"Positive class: {theme.short(facts['positive'], 40)}."
+        f"Out of fold, with 95 % intervals. Patients: {widgets.listed(kinds)}{extra}.{positive} {facts['task_why']}"
     )
 
 
@@ -79,32 +90,21 @@ def _see(patient: str) -> None:
 
 
 def _needed(analysis: Analysis) -> None:
-    facts = analysis.facts
-    plain = {
-        name: scores["auroc"] for name, scores in facts.get("baselines", {}).items() if "auroc" in scores
-    }
     with st.expander("Is a model of single cells needed?"):
-        if plain:
-            name, best = max(plain.items(), key=lambda item: item[1]["value"])
-            mine = facts["scores"]["auroc"]
-            apart = mine["low"] > best["high"]
-            widgets.say(
-                f"Milscope reaches AUROC {theme.interval(mine)}, the best plain baseline, {name}, "
-                f"{theme.interval(best)} under the same folds: "
-                + ("clearly better." if apart else "with this many patients no clear difference.")
-            )
+        if words := trust.needed(analysis.facts):
+            widgets.say(words)
         widgets.chart(figures.baselines(analysis), "baselines")
 
 
 def _chance(analysis: Analysis) -> None:
-    null = analysis.facts.get("null")
+    null, named = analysis.facts.get("null"), outcome.main(analysis.facts)
     with st.expander("Could this be chance?"):
         if null is None:
             widgets.say("Chance was not tested in this analysis.")
             return
         widgets.say(
             f"Asked of a simpler model ({null['chain']}): with labels shuffled among patients, {null['as_good']} "
-            f"of {null['permutations']} runs reached its AUROC of {null['observed']:.2f}: {theme.p_value(null)}."
+            f"of {null['permutations']} runs reached its {named} of {null['observed']:.2f}: {theme.p_value(null)}."
         )
         widgets.chart(figures.null(analysis), "null")
 
@@ -159,9 +159,7 @@ def _members(facts: dict[str, Any]) -> None:
             {
                 "Model": name,
                 "Weight": theme.two(member["weight"]),
-                "AUROC alone": theme.interval(member["scores"]["auroc"])
-                if "auroc" in member["scores"]
-                else "n/a",
+                f"{outcome.main(facts)} alone": theme.interval(member["scores"][facts["main"]]),
             }
             for name, member in members.items()
         ]
@@ -175,21 +173,23 @@ def _unseen(analysis: Analysis) -> None:
 
 
 def _missed(analysis: Analysis) -> None:
-    """Labelled patients on the wrong side of the threshold, the most wrong first."""
-    facts = analysis.facts
-    frame = widgets.judged(analysis)
-    wrong = frame[frame["wrong"]].sort_values("error", ascending=False)
-    with st.expander(f"Who is missed ({len(wrong)})"):
+    """Labelled patients whose label differs from what they are called; of numbers, those farthest off."""
+    facts, frame = analysis.facts, outcome.patients(analysis)
+    if facts["task"] == "survival":
+        return
+    number = facts["task"] == "regression"
+    wrong = frame[frame["error"].notna()] if number else frame[frame["wrong"]]
+    wrong = wrong.sort_values("error", ascending=False).head(10 if number else len(frame))
+    with st.expander("Who is farthest off" if number else f"Who is missed ({len(wrong)})"):
         if wrong.empty:
-            widgets.say("No labelled patient lies on the wrong side of the threshold.")
+            widgets.say("Every labelled patient is predicted as labelled.")
             return
-        limit = theme.percent(facts["threshold"])
-        widgets.say(
-            f"On the wrong side of the threshold ({limit}), the most wrong first. Choose one to see why."
+        widgets.say("The most wrong first. Choose one to see why.")
+        shown = wrong[["patient", "label"]].assign(
+            predicted=[outcome.listed(facts, row) for row in wrong.to_dict("records")], range=wrong["range"]
         )
         key = f"missed-{state.session().clicks}"
-        shown = wrong[["patient", "label", "probability", "range"]]
-        chosen = widgets.table(shown, key, alt="Patients on the wrong side of the threshold")
+        chosen = widgets.table(shown, key, alt="Patients whose label differs from the prediction")
         if chosen:
             _see(str(wrong["patient"].iloc[chosen[0]]))
 

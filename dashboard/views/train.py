@@ -9,7 +9,7 @@ import streamlit as st
 
 from dashboard import figures, state, theme, widgets
 from dashboard.jobs import Job
-from dashboard.targets import Target, reach, targets
+from dashboard.targets import Target, reach, targets, times
 
 if TYPE_CHECKING:
     from milcore.cohort import Cohort
@@ -21,7 +21,16 @@ POOLINGS = {
     "neighbourhood": "Neighbourhood alone",
     "attention": "Attention alone",
     "mean": "Mean alone",
+    "topk": "Top share alone (slow)",
 }
+KINDS = {
+    "binary": "Two classes",
+    "multiclass": "Several classes",
+    "regression": "A number",
+    "survival": "Time until an event",
+}
+CONTEXTS = {0: "No", 5: "5 nearest cells", 10: "10 nearest cells", 20: "20 nearest cells"}
+CENTRES = {"none": "No", "region": "By the median of each region"}
 TRANSFORMS = {
     "auto": "Recognise",
     "none": "None: values as they are",
@@ -83,16 +92,12 @@ def _stages(pooling: str) -> tuple[str, ...]:
 
 def _early(early: dict[str, Any], settings: dict[str, Any]) -> None:
     """The ranking so far, by the first member alone."""
-    labels = sorted({row["label"] for row in early["predictions"] if row["label"]})
-    positive = early.get("positive") or settings["positive"] or labels[-1]
-    member = f" by the {early['member']} model alone" if early.get("member") else ""
-    words = (
-        f"So far{member}, out of fold: AUROC {early['auroc']:.2f}."
-        if "auroc" in early
-        else f"So far{member}."
+    named = theme.score_name(early["main"])
+    widgets.say(
+        f"So far by the {early['member']} model alone, out of fold: {named} {early['value']:.2f}. The other models, "
+        "the interval and the test against chance follow."
     )
-    widgets.say(f"{words} The other models, the interval and the test against chance follow.")
-    ranking = figures.early_ranking(early, classes=labels, positive=positive)
+    ranking = figures.early_ranking(early, settings=settings)
     widgets.chart(ranking.update_layout(height=400), "early")
 
 
@@ -133,8 +138,7 @@ def _form(cohort: Cohort) -> None:
     with left:
         name = st.selectbox("Target", **state.bind("target", list(by_name)), help="A column of the patients")
         target = by_name[name]
-        classes = _classes(target)
-        positive = _positive(cohort, target, classes) if len(classes) == 2 else None
+        asked = _outcome(cohort, target)
         effort = st.segmented_control(
             "Effort",
             **state.bind("effort", list(EFFORTS)),
@@ -143,18 +147,44 @@ def _form(cohort: Cohort) -> None:
             help="How often the cross-validation is repeated: 2, 4 or 10 times",
         )
     with right:
-        _means(target, classes, positive)
-    settings = _advanced()
-    settings |= {
-        "target": name,
-        "classes": _named(target, classes),
-        "positive": positive,
-        "effort": effort,
-    }
+        _means(target, asked)
+    settings = _advanced(cohort)
+    settings |= asked | {"target": name, "effort": effort}
     time = _estimate(settings["effort"])
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.button("Train", type="primary", disabled=positive is None, on_click=_start, args=(settings,))
+        st.button(
+            "Train", type="primary", disabled=not _complete(target, asked), on_click=_start, args=(settings,)
+        )
         widgets.quiet(time)
+
+
+def _outcome(cohort: Cohort, target: Target) -> dict[str, Any]:
+    """What the target is taken as, by the settings that say so: task, and time, classes, positive where they apply."""
+    kind = target.kinds[0]
+    if len(target.kinds) > 1:
+        bound = state.bind("kind", list(target.kinds))
+        kind = str(st.selectbox("Kind of outcome", **bound, format_func=KINDS.__getitem__))
+    if kind == "survival":
+        return {"task": kind, "time": st.selectbox("Time", **state.bind("time", times(cohort)))}
+    if kind == "multiclass":
+        return {"task": kind, "classes": _kept(target)}
+    if kind == "regression":
+        return {"task": kind}
+    classes = _classes(target)
+    positive = _positive(cohort, target, classes) if len(classes) == 2 else None
+    return {"task": kind, "classes": classes if len(target.counts) > 2 else [], "positive": positive}
+
+
+def _complete(target: Target, asked: dict[str, Any]) -> bool:
+    return asked["task"] != "binary" or asked["positive"] is not None
+
+
+def _kept(target: Target) -> list[str]:
+    """The labels with enough patients, where some have too few; none named where all are kept."""
+    from milcore.tasks import MIN_PATIENTS
+
+    enough = [label for label in target.labels if target.counts[label] >= MIN_PATIENTS]
+    return [] if len(enough) == len(target.counts) else enough
 
 
 def _classes(target: Target) -> list[str]:
@@ -182,11 +212,43 @@ def _positive(cohort: Cohort, target: Target, classes: list[str]) -> str:
     )
 
 
-def _means(target: Target, classes: list[str], positive: str | None) -> None:
+def _means(target: Target, asked: dict[str, Any]) -> None:
     """What was recognised, and what this cohort can show."""
-    if positive is None:
+    if not _complete(target, asked):
         widgets.say("Two labels are told apart at a time. Choose them on the left.")
         return
+    kind = asked["task"]
+    if kind == "binary":
+        _two(target, asked["classes"] or target.labels)
+    elif kind == "multiclass":
+        labels = asked["classes"] or target.labels
+        named = [f"{theme.short(label, 30)} {target.counts[label]}" for label in labels]
+        few = [theme.short(label, 30) for label in target.labels if label not in labels]
+        aside = f" Left out, with under 3 patients: {widgets.listed(few)}." if few else ""
+        widgets.say(f"{len(labels)} classes of patients: {widgets.listed(named)}.{aside}")
+        widgets.quiet(
+            "Each class is told from the rest; colours argue for the class a patient is predicted as."
+        )
+    elif kind == "regression":
+        widgets.say(
+            "A number: what is predicted is the number itself, and cells argue for a higher or a lower one."
+        )
+    else:
+        named = widgets.listed(
+            [f"{theme.short(label, 30)} {n}" for label, n in sorted(target.counts.items())]
+        )
+        widgets.say(
+            f"Time until an event: “{theme.short(target.name, 30)}” ({named}) says whether it came, "
+            f"“{theme.short(asked['time'], 30)}” when, or until when the patient was seen without it."
+        )
+    if kind in ("regression", "survival") and target.unlabelled:
+        widgets.quiet(
+            f"{widgets.plural(target.unlabelled, 'patient')} without a label are predicted, not trained on."
+        )
+    widgets.quiet("Every number shown for a patient will come from models that never saw this patient.")
+
+
+def _two(target: Target, classes: list[str]) -> None:
     first, second = (target.counts[label] for label in classes)
     named = " and ".join(f"{theme.short(label, 30)} {target.counts[label]}" for label in classes)
     words = [f"Two classes of patients: {named}."]
@@ -200,14 +262,9 @@ def _means(target: Target, classes: list[str], positive: str | None) -> None:
         )
     widgets.say(" ".join(words))
     widgets.quiet(reach(first, second))
-    widgets.quiet("Every number shown for a patient will come from models that never saw this patient.")
 
 
-def _named(target: Target, classes: list[str]) -> list[str]:
-    return classes if len(target.counts) > 2 else []
-
-
-def _advanced() -> dict[str, Any]:
+def _advanced(cohort: Cohort) -> dict[str, Any]:
     with st.expander("Advanced"):
         left, middle, right = st.columns(3)
         pooling = left.selectbox(
@@ -219,7 +276,27 @@ def _advanced() -> dict[str, Any]:
             format_func=TRANSFORMS.__getitem__,
         )
         seed = right.number_input("Seed", min_value=0, max_value=2**31 - 1, step=1, **state.bind("seed"))
-    return {"pooling": pooling, "transform": transform, "seed": int(seed)}
+        centre = left.selectbox(
+            "Centre against staining",
+            **state.bind("centre", list(CENTRES)),
+            format_func=CENTRES.__getitem__,
+            help="Also hides what sets whole regions apart",
+        )
+        context = 0
+        if cohort.cells[["x", "y"]].notna().all(axis=1).any():
+            context = middle.selectbox(
+                "Look at each cell's surroundings",
+                **state.bind("context", list(CONTEXTS)),
+                format_func=CONTEXTS.__getitem__,
+                help="Adds the mean features of the nearest cells in the tissue; says something new of cell types",
+            )
+    return {
+        "pooling": pooling,
+        "transform": transform,
+        "seed": int(seed),
+        "centre": centre,
+        "context": int(context),
+    }
 
 
 def _start(settings: dict[str, Any]) -> None:
@@ -255,7 +332,7 @@ def _earlier() -> None:
     rows = [
         {
             "Target": facts["settings"]["target"],
-            "AUROC": theme.interval(facts["scores"]["auroc"]) if "auroc" in facts["scores"] else "n/a",
+            "Score": f"{theme.score_name(facts['main'])} {theme.interval(facts['scores'][facts['main']])}",
             "p": theme.p_value(facts["null"]) if "null" in facts else "not tested",
             "Effort": EFFORTS.get(facts["settings"]["effort"], ""),
             "Model": POOLINGS.get(facts["settings"]["pooling"], facts["settings"]["pooling"]),
