@@ -335,7 +335,7 @@ def _describe(cohort: Cohort) -> None:
         click.echo(f"  {_plain(column['name']):<{wide}}  {column['role']:<10}  {_plain(column['why'])}")
     labels = [name for name in cohort.patients.columns if name not in ("patient", "region")]
     if labels:
-        click.echo(f"\nOf each patient: {', '.join(_plain(name) for name in labels)}.")
+        click.echo(f"\nOf each {cohort.bag}: {', '.join(_plain(name) for name in labels)}.")
     for note in cohort.notes:
         click.echo(f"Note: {_plain(note.words)}")
 

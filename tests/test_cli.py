@@ -18,18 +18,18 @@ import pandas as pd
 import pytest
 
 from dashboard import cli
+from milcore import chain
 from tests import tiny as made
 from tests.tiny import Tables, milscope
 
 pytestmark = pytest.mark.xdist_group("tiny")  # one process trains the tiny cohort, once
 
 Run = tuple[Path, str, str]
+Inside = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def inside(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., tuple[int, str, str]]:
+def inside(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Inside:
     """Runs a command in this process; returns exit code, stdout and stderr."""
 
     def call(*arguments: str | Path) -> tuple[int, str, str]:
@@ -157,197 +157,249 @@ def test_ctrl_c_leaves_nothing(tiny: Tables, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+# ---------------------------------------------------------------- other labels, other bags
+
+FAST = ("--pooling", "neighbourhood", "--effort", "quick", "--permutations", "20")
+
+
+@pytest.fixture
+def no_map(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The map of the cells plays no part in these tests."""
+    monkeypatch.setattr(chain, "umap_map", lambda cells, owner, **_: np.zeros((len(owner), 2), np.float32))
+
+
+LABELS: dict[str, tuple[str, str, list[str], set[str]]] = {
+    "survival": (
+        "dead --time days",
+        "C-index",
+        ["survival", "time until an event", "higher risk"],
+        {"time", "event"},
+    ),
+    "regression": ("grade", "Spearman", ["regression", "a number", "higher grade"], set()),
+    "multiclass": (
+        "kind --task multiclass",
+        "AUROC",
+        ["multiclass", "3 classes", "the predicted class"],
+        {"p_a", "p_b", "p_c", "score_a"},
+    ),
+}
+
+
+@pytest.mark.usefixtures("no_map")
+@pytest.mark.parametrize("task", LABELS)
+def test_every_kind_of_label_runs_and_is_named(
+    task: str, tiny: Tables, tmp_path: Path, inside: Inside
+) -> None:
+    target, score, words, columns = LABELS[task]
+    driver = np.arange(16) % 2
+    table = with_times(made.patients()).assign(
+        dead=driver, grade=10 * driver + np.arange(16) / 4, kind=[*"abc"] * 5 + ["a"]
+    )
+    table.to_csv(tmp_path / "patients.csv", index=False)
+    out = tmp_path / "out"
+    arguments = ("--patients", tmp_path / "patients.csv", "--out", out, "--target", *target.split())
+    code, said, err = inside("run", tiny.cells, *arguments, *FAST)
+    assert code == 0, err
+    assert all(word in said for word in words)
+    assert score in said
+    early = next(line for line in err.splitlines() if line.startswith("first look"))
+    assert score in early
+    facts = json.loads((out / "analysis.json").read_text())
+    assert facts["task"] == task
+    assert facts["main"] in facts["scores"]
+    assert columns <= set(pd.read_csv(out / "predictions.csv").columns)
+
+
+@pytest.mark.usefixtures("no_map")
+def test_samples_of_one_patient_under_two_conditions(tmp_path: Path, inside: Inside) -> None:
+    table = made.cells()
+    condition = np.where(table["region"] == "R1", "treated", "control")
+    table = table.assign(condition=condition, m1=table["m1"] + 2 * (condition == "treated"))
+    table.to_csv(tmp_path / "cells.csv", index=False)
+    arguments = ("--bag", "region", "--target", "condition", "--context", "3", "--out", tmp_path / "out")
+    code, said, err = inside("run", tmp_path / "cells.csv", *arguments, *FAST)
+    assert code == 0, err
+    assert "'treated'" in said
+    regions = pd.read_csv(tmp_path / "out" / "predictions.csv")
+    assert len(regions) == 32
+    assert ((regions["prediction"] > 0.5) == (regions["label"] == "treated")).mean() > 0.9
+    patients = pd.read_csv(tmp_path / "out" / "predictions_patient.csv", keep_default_na=False)
+    assert sorted(patients["patient"]) == sorted(made.PATIENTS)
+    assert set(patients["label"]) == {""}, "no patient has one label"
+    assert json.loads((tmp_path / "out" / "analysis.json").read_text())["settings"]["context"] == 3
+
+
 # ---------------------------------------------------------------- bad input
+
+
+@pytest.fixture
+def refused(
+    inside: Inside, tiny: Tables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., str]:
+    """Runs a command that must end with exit code 2 and three lines, which it returns, and write nothing. CELLS and
+    PATIENTS stand for the tiny tables, or for those written to the folder of the test."""
+
+    def call(words: str) -> str:
+        monkeypatch.chdir(tmp_path)
+        before = sorted(tmp_path.iterdir())
+        own = {"CELLS": tmp_path / "cells.csv", "PATIENTS": tmp_path / "patients.csv"}
+        real = {"CELLS": tiny.cells, "PATIENTS": tiny.patients}
+        real |= {name: path for name, path in own.items() if path.exists()}
+        code, _, err = inside(*(real.get(word, word) for word in words.split()))
+        assert code == 2
+        assert sorted(tmp_path.iterdir()) == before, "nothing is half-written"
+        return " ".join(three_lines(err))
+
+    return call
+
+
+RUN = "run CELLS --patients PATIENTS --out out --target"
+
+BAD_REQUESTS = {
+    "run nowhere.csv --target outcome --out out": "nowhere.csv",
+    "run CELLS --target outcome --patients nowhere.csv --out out": "nowhere.csv",
+    f"{RUN} outcom": "outcome",
+    f"{RUN} same": "'one'",
+    f"{RUN} outcome --features m0,m9": "m9",
+    f"{RUN} outcome --patient nobody": "nobody",
+    f"{RUN} outcome --classes yes,maybe": "maybe",
+    f"{RUN} outcome --classes yes": "--classes yes",
+    f"{RUN} outcome --positive maybe": "maybe",
+    f"{RUN} outcome --transform sqrt": "sqrt",
+    f"{RUN} outcome --context -1": "--context",
+    f"{RUN} outcome --repeats 0": "--repeats",
+    f"{RUN} outcome --seed -1": "--seed",
+    f"{RUN} outcome --task multiclass": "three or more",
+    f"{RUN} outcome --task regression": "is not a number",
+    f"{RUN} outcome --task survival": "--time",
+    f"{RUN} outcome --task binary --time outcome": "--time",
+    f"{RUN} outcome --task ranking": "ranking",
+    f"{RUN} outcome --pooling max": "max",
+    f"{RUN} outcome --centre patient": "centre",
+    f"{RUN} outcome --context near": "near",
+    f"{RUN} outcome --effort heroic": "heroic",
+    "run CELLS --patients PATIENTS --target outcome": "--out",
+    "run --target outcome --out out": "CELLS",
+    "run CELLS --colour red": "--colour",
+    "frobnicate": "frobnicate",
+    "report nowhere --out r.html": "nowhere",
+    "report nowhere --out r.docx": "r.docx",
+    "report nowhere --out nofolder/r.html": "nofolder",
+    "serve --host 0.0.0.0": "--insecure-no-login",
+    "serve --data nowhere": "nowhere",
+    "serve --port 99999": "99999",
+    "--port zero": "zero",
+}
+
+
+@pytest.mark.parametrize("words", BAD_REQUESTS)
+def test_bad_requests(words: str, refused: Callable[..., str]) -> None:
+    assert BAD_REQUESTS[words] in refused(words)
+
 
 Change = Callable[[pd.DataFrame], pd.DataFrame]
 
-BAD_CELLS: dict[str, tuple[Change, str]] = {
-    "empty table": (lambda t: t.iloc[:0], "row"),
-    "no usable features": (lambda t: t[["patient", "cell_id", "X_um", "Y_um"]], "feature"),
+
+def with_times(table: pd.DataFrame, *, events: int = 8, first: object = 40) -> pd.DataFrame:
+    """The patients with a time and an event; `first` is the time of the first patient."""
+    days: list[object] = [first, *range(10, 160, 10)]
+    return table.assign(days=days, dead=[1] * events + [0] * (16 - events))
+
+
+BAD_PATIENTS: dict[str, tuple[Change, str, str]] = {
+    "a class of two": (lambda t: t.assign(outcome=["yes"] * 2 + ["no"] * 14), "outcome", "'yes'"),
+    "text among numbers": (
+        lambda t: t.assign(grade=["high", *range(15)]),
+        "grade --task regression",
+        "'high' in 'grade'",
+    ),
+    "few different numbers": (lambda t: t.assign(grade=2), "grade --task regression", "1 different"),
+    "no events": (lambda t: with_times(t, events=0), "dead --time days", "0 event(s)"),
+    "few events": (lambda t: with_times(t, events=3), "dead --time days", "3 event(s)"),
+    "negative time": (lambda t: with_times(t, first=-40), "dead --time days", "-40 in 'days'"),
+    "time in words": (lambda t: with_times(t, first="soon"), "dead --time days", "'soon' in 'days'"),
+    "unknown time": (with_times, "dead --time dayz", "days"),
+    "no event column": (with_times, "days --time days", "15 different values"),
+    "unclear event": (
+        lambda t: with_times(t).assign(dead=["up", "down"] * 8),
+        "dead --time days",
+        "not clear which",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD_PATIENTS)
+def test_bad_labels(name: str, tmp_path: Path, refused: Callable[..., str]) -> None:
+    change, options, word = BAD_PATIENTS[name]
+    change(made.patients()).to_csv(tmp_path / "patients.csv", index=False)
+    assert word in refused(f"{RUN} {options}")
+
+
+BAD_CELLS: dict[str, tuple[Change, str, str]] = {
+    "empty table": (lambda t: t.iloc[:0], "", "row"),
+    "no usable features": (lambda t: t[["patient", "cell_id", "X_um", "Y_um"]], "", "feature"),
+    "no regions": (lambda t: t.drop(columns="region"), "--bag region", "which region"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_CELLS)
+def test_bad_cells(
+    name: str, tiny: Tables, tmp_path: Path, inside: Inside, refused: Callable[..., str]
+) -> None:
+    change, options, word = BAD_CELLS[name]
+    change(made.cells()).to_csv(tmp_path / "cells.csv", index=False)
+    assert word in refused(f"{RUN} outcome {options}")
+    code, _, err = inside("check", tmp_path / "cells.csv", "--patients", tiny.patients, *options.split())
+    assert code == 1, "of `check` a problem is the finding"
+    assert word in " ".join(three_lines(err))
+
+
+def test_context_needs_coordinates(tmp_path: Path, refused: Callable[..., str]) -> None:
+    made.cells().drop(columns=["X_um", "Y_um"]).to_csv(tmp_path / "cells.csv", index=False)
+    said = refused(f"{RUN} outcome --context 5")
+    assert "no coordinates" in said
+    assert "--context 5" in said
+
+
+def test_label_that_varies_within_a_patient(tmp_path: Path, refused: Callable[..., str]) -> None:
+    table = made.cells()
+    table.assign(status=np.where(table.index % 2, "a", "b")).to_csv(tmp_path / "cells.csv", index=False)
+    said = refused("run CELLS --target status --out out")
+    assert any(name in said for name in made.PATIENTS), "the error names a patient"
+
+
+NOTED: dict[str, tuple[Change, str]] = {
     "mixed types in a column": (
         lambda t: t.assign(m1=t["m1"].astype(object).where(t.index != 5, "high")),
         "m1",
     ),
     "infinite values": (lambda t: t.assign(m1=t["m1"].where(t.index != 5, np.inf)), "Infinite"),
+    "a patient of one cell": (lambda t: t[(t["patient"] != "P02") | ~t["patient"].duplicated()], "one cell"),
+    "doubled ids": (lambda t: t.assign(cell_id=1), "cell id"),
 }
 
 
-@pytest.mark.parametrize("name", BAD_CELLS)
-def test_bad_cell_tables(
-    name: str, tiny: Tables, tmp_path: Path, inside: Callable[..., tuple[int, str, str]]
+@pytest.mark.parametrize("name", NOTED)
+def test_what_can_be_used_but_must_be_known_is_noted(
+    name: str, tiny: Tables, tmp_path: Path, inside: Inside
 ) -> None:
-    change, word = BAD_CELLS[name]
+    change, word = NOTED[name]
     change(made.cells()).to_csv(tmp_path / "cells.csv", index=False)
-    out = tmp_path / "out"
-    code, said, err = inside("check", tmp_path / "cells.csv", "--patients", tiny.patients)
-    if code == 0:  # usable: then what was done is said
-        assert word in said.split("Note:", 1)[1]
-        return
-    assert code == 1
-    assert word in "".join(three_lines(err))
-    arguments = ("--patients", tiny.patients, "--target", "outcome", "--out", out)
-    code, _, err = inside("run", tmp_path / "cells.csv", *arguments)
-    assert code == 2
-    assert word in "".join(three_lines(err))
-    assert not out.exists()
-
-
-BAD_PATIENTS: dict[str, tuple[Change, str, str]] = {
-    "one class only": (lambda t: t, "same", "one"),
-    "unknown target": (lambda t: t, "outcom", "outcom"),
-    "a class of two": (lambda t: t.assign(outcome=["yes", "yes"] + ["no"] * 14), "outcome", "yes"),
-}
-
-
-@pytest.mark.parametrize("name", BAD_PATIENTS)
-def test_bad_labels(
-    name: str, tiny: Tables, tmp_path: Path, inside: Callable[..., tuple[int, str, str]]
-) -> None:
-    change, target, word = BAD_PATIENTS[name]
-    change(made.patients()).to_csv(tmp_path / "patients.csv", index=False)
-    out = tmp_path / "out"
-    arguments = ("--patients", tmp_path / "patients.csv", "--target", target, "--out", out)
-    code, _, err = inside("run", tiny.cells, *arguments)
-    assert code == 2
-    assert word in "".join(three_lines(err))
-    assert [path.name for path in tmp_path.iterdir()] == ["patients.csv"]
-
-
-def test_label_that_varies_within_a_patient(
-    tmp_path: Path, inside: Callable[..., tuple[int, str, str]]
-) -> None:
-    table = made.cells()
-    table["status"] = np.where(table.index % 2, "a", "b")
-    table.to_csv(tmp_path / "cells.csv", index=False)
-    code, _, err = inside("run", tmp_path / "cells.csv", "--target", "status", "--out", tmp_path / "out")
-    assert code == 2
-    assert any(name in err for name in made.PATIENTS), "the error names a patient"
-    three_lines(err)
-
-
-def test_a_patient_of_one_cell_and_doubled_ids_are_said(
-    tiny: Tables, tmp_path: Path, inside: Callable[..., tuple[int, str, str]]
-) -> None:
-    table = made.cells()
-    table = table[(table["patient"] != "P02") | ~table["patient"].duplicated()]
-    table.assign(cell_id=1).to_csv(tmp_path / "cells.csv", index=False)
     code, out, _ = inside("check", tmp_path / "cells.csv", "--patients", tiny.patients)
     assert code == 0
-    notes = [line for line in out.splitlines() if line.startswith("Note:")]
-    assert any("one cell" in note for note in notes)
-    assert any("cell" in note and "id" in note for note in notes)
+    assert any(word in line for line in out.splitlines() if line.startswith("Note:"))
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ("run", "nowhere.csv", "--target", "outcome", "--out", "out"),
-        ("run", "CELLS", "--target", "outcome", "--patients", "nowhere.csv", "--out", "out"),
-        (
-            "run",
-            "CELLS",
-            "--target",
-            "outcome",
-            "--patients",
-            "PATIENTS",
-            "--out",
-            "out",
-            "--features",
-            "m0,m9",
-        ),
-        (
-            "run",
-            "CELLS",
-            "--target",
-            "outcome",
-            "--patients",
-            "PATIENTS",
-            "--out",
-            "out",
-            "--patient",
-            "nobody",
-        ),
-        (
-            "run",
-            "CELLS",
-            "--target",
-            "outcome",
-            "--patients",
-            "PATIENTS",
-            "--out",
-            "out",
-            "--classes",
-            "yes,maybe",
-        ),
-        (
-            "run",
-            "CELLS",
-            "--target",
-            "outcome",
-            "--patients",
-            "PATIENTS",
-            "--out",
-            "out",
-            "--positive",
-            "maybe",
-        ),
-        (
-            "run",
-            "CELLS",
-            "--target",
-            "outcome",
-            "--patients",
-            "PATIENTS",
-            "--out",
-            "out",
-            "--transform",
-            "sqrt",
-        ),
-        ("run", "CELLS", "--target", "outcome", "--patients", "PATIENTS", "--out", "out", "--repeats", "0"),
-        ("run", "CELLS", "--target", "outcome", "--patients", "PATIENTS", "--out", "out", "--seed", "-1"),
-        ("run", "CELLS", "--target", "outcome", "--patients", "PATIENTS"),
-        ("run", "CELLS", "--target", "outcome", "--out", "out", "--effort", "heroic"),
-        ("run", "--target", "outcome", "--out", "out"),
-        ("run", "CELLS", "--colour", "red"),
-        ("frobnicate",),
-        ("report", "nowhere", "--out", "r.html"),
-        ("report", "nowhere", "--out", "r.docx"),
-        ("report", "nowhere", "--out", "nofolder/r.html"),
-        ("serve", "--host", "0.0.0.0"),
-        ("serve", "--data", "nowhere"),
-        ("serve", "--port", "99999"),
-        ("--port", "zero"),
-    ],
-)
-def test_bad_requests(
-    arguments: tuple[str, ...],
-    tiny: Tables,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    inside: Callable[..., tuple[int, str, str]],
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    real = {"CELLS": str(tiny.cells), "PATIENTS": str(tiny.patients)}
-    code, _, err = inside(*(real.get(word, word) for word in arguments))
-    assert code == 2
-    three_lines(err)
-    assert list(tmp_path.iterdir()) == [], "nothing is half-written"
-
-
-def test_a_folder_that_exists_is_refused_at_once(
-    tmp_path: Path, inside: Callable[..., tuple[int, str, str]]
-) -> None:
+def test_a_folder_that_exists_is_refused_at_once(tmp_path: Path, refused: Callable[..., str]) -> None:
     (tmp_path / "kept.txt").write_text("mine")
-    code, _, err = inside("run", "nowhere.csv", "--target", "outcome", "--out", tmp_path)
-    assert code == 2
-    assert "exists already" in three_lines(err)[0]
+    assert "exists already" in refused(f"run nowhere.csv --target outcome --out {tmp_path}")
     assert (tmp_path / "kept.txt").read_text() == "mine"
 
 
 # ---------------------------------------------------------------- the other commands
 
 
-def test_check_tells_roles_and_facts(tiny: Tables, inside: Callable[..., tuple[int, str, str]]) -> None:
+def test_check_tells_roles_and_facts(tiny: Tables, inside: Inside) -> None:
     code, out, _ = inside("check", tiny.cells, "--patients", tiny.patients)
     assert code == 0
     assert out.startswith("16 patients, 32 regions, 1,280 cells, 5 features")
@@ -358,9 +410,7 @@ def test_check_tells_roles_and_facts(tiny: Tables, inside: Callable[..., tuple[i
     assert roles["cell_type"] == "cell_type"
 
 
-def test_report_of_one_patient(
-    tiny_run: Run, tmp_path: Path, inside: Callable[..., tuple[int, str, str]]
-) -> None:
+def test_report_of_one_patient(tiny_run: Run, tmp_path: Path, inside: Inside) -> None:
     code, _, _ = inside("report", tiny_run[0], "--out", tmp_path / "r.html", "--patient", "P05")
     assert code == 0
     assert "P05" in (tmp_path / "r.html").read_text(encoding="utf-8")
@@ -370,7 +420,7 @@ def test_report_of_one_patient(
     assert [path.name for path in tmp_path.iterdir()] == ["r.html"]
 
 
-def test_sample(tmp_path: Path, inside: Callable[..., tuple[int, str, str]]) -> None:
+def test_sample(tmp_path: Path, inside: Inside) -> None:
     code, out, _ = inside("sample", tmp_path / "here")
     assert code == 0
     assert sorted(path.name for path in (tmp_path / "here").iterdir()) == ["cells.parquet", "patients.csv"]
