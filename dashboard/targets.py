@@ -50,9 +50,11 @@ def targets(cohort: Cohort) -> list[Target]:
         number = pd.api.types.is_numeric_dtype(cohort.patients[name]) and len(text) - missing >= LEAST_VALUES
         if 2 <= len(counts) <= MOST_LABELS and (counts >= MIN_PATIENTS).sum() >= 2:
             several = len(counts) > 2
-            kinds = ("multiclass", "binary") if several else ("binary", "survival") if timed else ("binary",)
-            kinds += ("regression",) if several and number else ()
-            found.append(Target(str(name), {str(k): int(v) for k, v in counts.items()}, missing, kinds))
+            kinds = ["multiclass", "binary"] if several else ["binary"]
+            kinds += ["regression"] if several and number else ["survival"] if timed and not several else []
+            found.append(
+                Target(str(name), {str(k): int(v) for k, v in counts.items()}, missing, tuple(kinds))
+            )
         elif number and len(counts) > MOST_LABELS:
             found.append(Target(str(name), {}, missing, ("regression",)))
     return sorted(found, key=_rank)

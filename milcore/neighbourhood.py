@@ -21,12 +21,8 @@ from milcore.tasks import Task
 __all__ = ["SCALES", "Abundance", "Ridge", "abundance", "cross_fit", "evidence", "kernel_regression"]
 
 SCALES = (1, 3, 6, 12, 24)  # diffusion steps: real cohorts like 1 to 6, rare subsets 12 to 24
-COSTS = (
-    1.0,
-    10.0,
-    100.0,
-    1000.0,
-)  # inverse ridge, against a kernel of mean variance 1: rare subsets need weak ridges
+# Inverse ridge, against a kernel of mean variance 1: rare subsets need weak ridges.
+COSTS = (1.0, 10.0, 100.0, 1000.0, 10000.0)
 USUAL = (
     0.4,
     10.0,

@@ -22,6 +22,7 @@ from milcore.measures import auroc, concordance, rank_correlation
 
 __all__ = [
     "KINDS",
+    "LEAST_VALUES",
     "MIN_PATIENTS",
     "TASKS",
     "Binary",

@@ -16,7 +16,7 @@ from milcore.errors import Cancelled, MilError
 from milcore.evidence import leave_group_out
 from milcore.progress import Progress
 from milcore.readers import Columns, read_cohort
-from milcore.training import Settings
+from milcore.training import Member, Settings
 from tests.planted import Planted, planted
 
 SETTINGS = Settings(target="response", effort="quick", permutations=100)
@@ -100,12 +100,12 @@ def test_models_train_on_no_patient_they_score(case: Planted, monkeypatch: pytes
     from milcore import training
 
     trained, scored = {}, []
-    monkeypatch.setattr(training, "_train", lambda n, c, o, train, *rest: trained.update({n: train}))
+    monkeypatch.setattr(training, "_train", lambda n, shape, train, *rest: trained.update({n: train}))
     whole = training._whole
 
-    def watched(networks, s, cells, rows, starts):
+    def watched(networks, shape, s, rows, starts):
         scored.append((networks, s, np.unique(case.cohort.owner[rows])))
-        return whole(networks, s, cells, rows, starts)
+        return whole(networks, shape, s, rows, starts)
 
     monkeypatch.setattr(training, "_whole", watched)
     analyse(case.cohort, Settings(target="response", pooling="attention", effort="quick", permutations=0))
@@ -195,7 +195,7 @@ def test_classes_keep_only_their_patients(case: Planted) -> None:
     with pytest.raises(MilError, match="'perhaps'"):
         analyse(cohort, Settings(**FAST | {"classes": ("yes", "perhaps")}))
     with pytest.raises(MilError, match="3 different labels"):
-        analyse(cohort, Settings(**FAST))
+        analyse(cohort, Settings(**FAST | {"task": "binary"}))
 
 
 def test_regions_can_be_the_bags(case: Planted, tmp_path: Path) -> None:
@@ -205,7 +205,7 @@ def test_regions_can_be_the_bags(case: Planted, tmp_path: Path) -> None:
     )
     made = analyse(cohort, Settings(**FAST)).save(tmp_path / "out")
     assert list(made.predictions.columns[:2]) == ["patient", "region"]
-    assert "null" not in made.facts
+    assert 0 < made.facts["null"]["p"] <= 1
     by_patient = pd.read_csv(tmp_path / "out" / "predictions_patient.csv")
     assert len(by_patient) == 24
 
@@ -307,4 +307,104 @@ def test_work_is_stopped_at_the_next_step_and_early_results_come_first(case: Pla
 
 
 def test_leaving_everything_out_is_not_a_number() -> None:
-    assert np.isnan(leave_group_out(np.array([0.5, 0.5]), np.array([1.0, 2.0]), np.array([True, True])))
+    one = Member(np.full((1, 2), 0.5), np.array([[[1.0], [2.0]]]), np.empty(0))
+    assert np.isnan(leave_group_out(one, 0, slice(0, 2), np.array([True, True]), 0)).all()
+
+
+# ---------------------------------------------------------------- every kind of label
+
+
+def outcomes(case: Planted) -> Cohort:
+    """The planted cohort with a diagnosis, a number and a survival that depend on the planted cells, one missing."""
+    draw, has = np.random.default_rng(0), np.arange(24) % 2
+    time = draw.exponential(100 * np.exp(-2.0 * has)).round(2)
+    table = case.cohort.patients.assign(
+        diagnosis=np.where(has == 1, "driven", np.where(np.arange(24) // 2 % 2, "one", "other")),
+        age=(60 + 10 * has + draw.normal(size=24)).round(2),
+        dead=(draw.random(24) < 0.8).astype(float),
+        days=time,
+    )
+    table.loc[4, ["diagnosis", "age", "dead"]] = None
+    return with_patients(case.cohort, table)
+
+
+KINDS = {
+    "multiclass": {"target": "diagnosis"},
+    "regression": {"target": "age"},
+    "survival": {"target": "dead", "time": "days"},
+}
+
+
+@pytest.fixture(scope="module", params=[*((k, "auto") for k in KINDS), ("regression", "topk")], ids="-".join)
+def kind(request: pytest.FixtureRequest, case: Planted, tmp_path_factory: pytest.TempPathFactory) -> Analysis:
+    name, pooling = request.param
+    effort = {"effort": "quick"} if pooling == "auto" else {"repeats": 1}
+    settings = Settings(pooling=pooling, permutations=30, **effort, **KINDS[name])
+    return analyse(outcomes(case), settings).save(tmp_path_factory.mktemp("kinds") / "out")
+
+
+def test_every_kind_of_label_keeps_the_contract(kind: Analysis) -> None:
+    facts, cells, table = kind.facts, kind.cells, kind.predictions
+    assert facts["scores"][facts["main"]]["low"] <= facts["scores"][facts["main"]]["value"]
+    assert 0 < facts["null"]["p"] <= 1
+    assert facts["counts"]["unlabelled"] == 1
+    assert table["label"][4] == ""
+    assert table["score"].notna().all()
+    sums = cells.groupby(kind.cohort.owner)["contribution"].sum().to_numpy()
+    np.testing.assert_allclose(sums, table["score"], atol=1e-4)
+    sizes = np.diff(kind.cohort.offsets)[kind.cohort.owner]
+    np.testing.assert_allclose(cells["importance"], cells["contribution"] * sizes)
+    for name, baseline in facts["baselines"].items():
+        assert baseline["difference"]["se"] >= 0, name
+    if facts["task"] == "multiclass":
+        classes = facts["classes"]
+        assert set(table["prediction"]) <= set(classes)
+        np.testing.assert_allclose(table[[f"p_{c}" for c in classes]].sum(axis=1), 1)
+        np.testing.assert_allclose(cells[[f"evidence_{c}" for c in classes]].sum(axis=1), 0, atol=1e-4)
+        assert np.sum(facts["confusion"]["counts"]) == 23
+    if facts["task"] == "survival":
+        assert sum(group["patients"] for group in facts["survival"]["groups"]) == 23
+        np.testing.assert_allclose(np.log(table["prediction"]), table["score"], atol=1e-9)
+
+
+def test_what_if_is_scoring_again_for_every_kind(kind: Analysis) -> None:
+    """Without a group of cells, from members and mixture alone, against the score made anew."""
+    gone = np.random.default_rng(0).random(kind.cohort.N) < 0.3
+    found = kind.without(gone).set_index("patient")
+    for b in (0, 5, 11):
+        rows, output = kind.cohort.rows(b), kind.outputs[b]
+        left, score = ~gone[rows], kind.mixture.a[:, b, output].astype(float)
+        for m, name in enumerate(kind.mixture.members):
+            member = kind.members[name]
+            for r in range(len(score)):
+                v = member.evidence[r, rows, output].astype(float)
+                if member.rank is None:
+                    w = member.weight[r, rows][left].astype(float)
+                    mean = w @ v[left] / w.sum()
+                else:
+                    order = np.argsort(-member.rank[r, rows][left], kind="stable")
+                    top = max(1.0, float(member.share[r, b]) * left.sum())
+                    counts = np.clip(top - np.arange(left.sum()), 0, 1)
+                    mean = counts @ v[left][order] / top
+                score[r] += kind.mixture.b[m, r, b] * mean
+        name = kind.cohort.patients["patient"][b]
+        assert found.loc[name, "score_without"] == pytest.approx(score.mean(), abs=1e-4)
+        assert found.loc[name, "score"] == pytest.approx(kind.predictions["score"][b], abs=1e-4)
+
+
+def test_samples_of_one_patient_under_two_conditions(case: Planted) -> None:
+    """The bag is the sample, the patient the group: labels differ within patients, folds never part them."""
+    patient = (np.arange(24) // 2)[case.cohort.owner]
+    sample = np.array([f"S{k:02d}" for k in range(24)])
+    names, condition = (
+        np.array([f"P{p:02d}" for p in patient]),
+        np.where(np.arange(24) % 2, "treated", "rest"),
+    )
+    cells = pd.DataFrame({"region": sample[case.cohort.owner]})
+    samples = pd.DataFrame({"patient": [f"P{k // 2:02d}" for k in range(24)], "region": sample})
+    samples["condition"] = condition
+    cohort = Cohort.of(case.cohort.features, names, patients=samples, cells=cells, bag="region")
+    made = analyse(cohort, Settings(target="condition", pooling="neighbourhood", repeats=2, permutations=50))
+    assert made.facts["cohort"]["patients"] == 12
+    assert made.facts["scores"]["auroc"]["value"] > 0.8
+    assert made.facts["null"]["p"] < 0.1

@@ -98,34 +98,39 @@ def test_confounders_stand_below_milscope(analysis: Analysis) -> None:
 
 def test_what_was_not_assessed_is_said_and_not_drawn() -> None:
     members = {"neighbourhood": {"scores": {}}}
-    bare = SimpleNamespace(facts={"pooling": {"members": members}})
+    bare = SimpleNamespace(facts={"pooling": {"members": members}, "main": "auroc", "task": "binary"})
     assert figures.alt(figures.faithfulness(bare)) == "Not assessed: needs at least two repeats."  # type: ignore[arg-type]
     assert figures.alt(figures.confounders(bare)).startswith("Not assessed")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("B", [3, 500])
-def test_few_and_many_patients_with_long_names(B: int) -> None:
+def test_few_and_many_patients_with_long_names(analysis: Analysis, B: int) -> None:
     rng = np.random.default_rng(0)
     p = rng.random(B)
     frame = pd.DataFrame(
         {"patient": [f"{'long name ' * 20}{k}" for k in range(B)], "score": p, "prediction": p}
     )
     frame = frame.assign(low=p - 0.05, high=p + 0.05, label=np.where(rng.random(B) < p, "yes", "no"))
-    facts = {"classes": ["no", "yes"], "positive": "yes", "threshold": 0.5}
-    figure = figures.ranking(SimpleNamespace(predictions=frame, facts=facts))  # type: ignore[arg-type]
+    known = {
+        "task": "binary",
+        "classes": ["no", "yes"],
+        "positive": "yes",
+        "towards": "yes",
+        "threshold": 0.5,
+    }
+    figure = figures.ranking(replace(analysis, predictions=frame, facts=analysis.facts | known))
     assert figure.layout.xaxis.showticklabels is (B == 3)
     assert max(len(text) for text in figure.layout.xaxis.ticktext or [""]) <= 16
     assert sum(len(trace.x) for trace in figure.data) == B
 
 
 def test_early_ranking_needs_no_whiskers() -> None:
-    early = {
-        "predictions": [
-            {"patient": "a", "label": "yes", "prediction": 0.7},
-            {"patient": "b", "label": "", "prediction": 0.2},
-        ]
-    }
-    figure = figures.early_ranking(early, classes=["no", "yes"], positive="yes")
+    rows = [
+        {"patient": "a", "label": "yes", "prediction": 0.7, "called": ""},
+        {"patient": "b", "label": "", "prediction": 0.2, "called": ""},
+    ]
+    early = {"task": "binary", "towards": "yes", "predictions": rows}
+    figure = figures.early_ranking(early, settings={"target": "outcome"})
     assert sum(len(trace.x) for trace in figure.data) == 2
 
 

@@ -111,7 +111,7 @@ def test_every_wrong_patient_is_marked(analysis: Analysis) -> None:
         label=analysis.predictions["label"].map({"yes": "no", "no": "yes", "": ""})
     )
     page = report.html(replace(analysis, predictions=turned), patients=["P01"])
-    assert page.count("on the other side") + page.count(">not decided<") >= 10
+    assert page.count("label differs") + page.count(">not decided<") >= 10
 
 
 def test_explanation_before_model_each_warning_once(analysis: Analysis) -> None:

@@ -13,7 +13,8 @@ from dashboard import trust
 def analysis(**facts: Any) -> Any:
     """An analysis that holds nothing but facts, of two members."""
     pooling = {"members": {"neighbourhood": {}, "attention": {}}}
-    return SimpleNamespace(facts={"pooling": pooling} | facts, cohort=SimpleNamespace(bag="patient"))
+    known = {"pooling": pooling, "task": "binary", "main": "auroc", "towards": "ill"}
+    return SimpleNamespace(facts=known | facts, cohort=SimpleNamespace(bag="patient"))
 
 
 def deleted(importance: float, attention: float, low: float = -0.069, high: float = 0.041) -> dict[str, Any]:
@@ -65,6 +66,7 @@ def reached(value: float) -> dict[str, Any]:
 
 def test_no_confounder_names_the_strongest_with_its_interval() -> None:
     found = {
+        "main": "auroc",
         "probes": {"site": reached(0.4)},
         "baselines": {"number of cells": reached(0.57), "x": reached(0.9)},
     }
@@ -78,6 +80,7 @@ def test_no_confounder_names_the_strongest_with_its_interval() -> None:
 def test_a_warning_takes_the_sentence_and_each_is_shown_once() -> None:
     kinds = ("missing_values", "suspected_leak", "batch_predicts_label", "small_cohort")
     found = {
+        "main": "auroc",
         "probes": {"site": reached(0.9)},
         "warnings": [{"kind": kind, "words": f"W {kind}"} for kind in kinds],
     }
@@ -91,7 +94,7 @@ def test_a_warning_takes_the_sentence_and_each_is_shown_once() -> None:
     ("value", "rest"), [(0.03, "argue against ill."), (0.9, "argue for ill."), (0.52, "close to chance.")]
 )
 def test_the_known_kind_that_is_set_apart_most(value: float, rest: str) -> None:
-    one = analysis(positive="ill", known={"B": {"auroc": 0.51}, "NK": {"auroc": value}})
+    one = analysis(known={"B": {"auroc": 0.51}, "NK": {"auroc": value}})
     one.cohort.source = {"columns": [{"name": "m", "role": "feature"}, {"name": "truth", "role": "known"}]}
     words = trust.known(one)
     assert words.startswith("Of 2 kinds of cells in “truth”, importance sets “NK” apart most: AUROC 0.")

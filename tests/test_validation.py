@@ -4,14 +4,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.stats import kstest
+from lifelines.statistics import logrank_test
+from lifelines.utils import concordance_index
+from scipy.stats import kstest, spearmanr
 from sklearn.metrics import average_precision_score, balanced_accuracy_score, brier_score_loss, roc_auc_score
 
 from milcore import validation
 from milcore.baselines import baseline
 from milcore.folds import plan
+from milcore.measures import auroc, concordance, rank_correlation
 from milcore.neighbourhood import cross_fit
-from milcore.tasks import Binary
+from milcore.tasks import Binary, Multiclass, Regression, Survival, Task
 
 
 def drawn(seed: int, strength: float, patients: int = 60):
@@ -25,7 +28,7 @@ def drawn(seed: int, strength: float, patients: int = 60):
 def test_within_one_fold_auroc_is_the_usual_one_ties_included() -> None:
     score, _, task = drawn(0, 1.0)
     ties = score[0].round(1)
-    assert validation.auroc(ties, task.y, np.zeros(60)) == pytest.approx(roc_auc_score(task.y, ties))
+    assert auroc(ties, task.y, np.zeros(60)) == pytest.approx(roc_auc_score(task.y, ties))
 
 
 def test_auroc_counts_pairs_of_one_fold_only() -> None:
@@ -35,19 +38,19 @@ def test_auroc_counts_pairs_of_one_fold_only() -> None:
     for p in np.flatnonzero(task.y == 1):
         for n in np.flatnonzero((task.y == 0) & (fold == fold[p])):
             right, pairs = right + (score[0, p] > score[0, n]), pairs + 1
-    assert validation.auroc(score[0], task.y, fold) == pytest.approx(right / pairs)
+    assert auroc(score[0], task.y, fold) == pytest.approx(right / pairs)
 
 
 def test_the_roc_curve_goes_with_the_auroc() -> None:
     score, dealt, task = drawn(2, 1.0)
-    curve = validation.roc(score, dealt, task)
+    curve = validation.roc(score[..., None], dealt, task)
     area = np.trapezoid(curve["tpr"], curve["fpr"])
-    assert area == pytest.approx(validation.auroc(score, task.y[None], dealt.fold).mean(), abs=0.02)
+    assert area == pytest.approx(auroc(score, task.y[None], dealt.fold).mean(), abs=0.02)
 
 
 def test_other_scores_are_the_usual_ones() -> None:
     score, dealt, task = drawn(3, 1.0)
-    out = validation.scores(score, dealt, task, threshold=np.full(60, 0.2), widening=1.0, seed=0)
+    out = validation.scores(score[..., None], dealt, task, threshold=np.full(60, 0.2), widening=1.0, seed=0)
     mean = score.mean(0)
     assert out["average_precision"]["value"] == pytest.approx(average_precision_score(task.y, mean))
     assert out["brier"]["value"] == pytest.approx(brier_score_loss(task.y, task.link(mean)))
@@ -87,9 +90,9 @@ def test_intervals_of_the_procedure_cover_what_it_reaches_on_average() -> None:
                 kernel, dealt, task, permutations=100, seed=seed, share=lambda share: None
             )
             wide = validation.widening(chance, dealt, task)
-            out = validation.scores(score, dealt, task, threshold=np.zeros(30), widening=wide, seed=0)[
-                "auroc"
-            ]
+            out = validation.scores(
+                score[..., None], dealt, task, threshold=np.zeros(30), widening=wide, seed=0
+            )["auroc"]
             values.append(out["value"])
             intervals.append((out["low"], out["high"]))
         covered = np.mean([low <= np.mean(values) <= high for low, high in intervals])
@@ -109,7 +112,7 @@ def test_the_null_knows_signal_from_chance() -> None:
     strong = validation.null(*kernels(0, 3.0), permutations=200, seed=0, share=lambda share: None)
     assert strong["p"] == pytest.approx(1 / 201)
     assert strong["observed"] > 0.9
-    assert np.mean(strong["auroc"]) == pytest.approx(0.5, abs=0.03)
+    assert np.mean(strong["values"]) == pytest.approx(0.5, abs=0.03)
 
 
 def test_p_is_uniform_where_nothing_is_planted() -> None:
@@ -125,10 +128,13 @@ def test_baselines_find_a_shift_of_the_mean_and_nothing_in_noise() -> None:
     _, dealt, task = drawn(4, 0.0)
     noise = draw.normal(size=(60, 4))
     told = noise + 2.5 * task.y[:, None]
-    assert baseline(told, dealt, task, widening=1.0, seed=0)["auroc"]["low"] > 0.5
-    nothing = baseline(noise, dealt, task, widening=1.0, seed=0)["auroc"]
-    assert nothing["low"] < 0.5 < nothing["high"]
-    assert baseline(np.ones((60, 1)), dealt, task, widening=1.0, seed=0)["auroc"]["value"] == 0.5
+
+    def reached(summary: np.ndarray) -> dict:
+        return validation.leading(baseline(summary, dealt, task), dealt, task, widening=1.0, seed=0)
+
+    assert reached(told)["low"] > 0.5
+    assert reached(noise)["low"] < 0.5 < reached(noise)["high"]
+    assert reached(np.ones((60, 1)))["value"] == 0.5
 
 
 @pytest.mark.parametrize(
@@ -162,7 +168,7 @@ def test_without_a_null_nothing_is_claimed() -> None:
 def test_regions_of_one_patient_are_not_more_evidence() -> None:
     """Twelve copies of every patient leave the interval as wide as it was."""
     score, dealt, task = drawn(5, 1.0)
-    once = validation.scores(score, dealt, task, threshold=np.zeros(60), widening=1.0, seed=0)
+    once = validation.scores(score[..., None], dealt, task, threshold=np.zeros(60), widening=1.0, seed=0)
     many = Binary(task.classes, np.repeat(task.y, 12))
     copied = replace(
         dealt,
@@ -171,8 +177,125 @@ def test_regions_of_one_patient_are_not_more_evidence() -> None:
         groups=np.repeat(dealt.groups, 12),
     )
     again = validation.scores(
-        np.repeat(score, 12, 1), copied, many, threshold=np.zeros(720), widening=1.0, seed=0
+        np.repeat(score, 12, 1)[..., None], copied, many, threshold=np.zeros(720), widening=1.0, seed=0
     )
     for name in ("auroc", "brier", "balanced_accuracy"):
         assert again[name]["low"] == pytest.approx(once[name]["low"], abs=0.02)
         assert again[name]["high"] == pytest.approx(once[name]["high"], abs=0.02)
+
+
+# ---------------------------------------------------------------- every kind of label
+
+
+def task_of(kind: str, draw: np.random.Generator, signal: np.ndarray) -> Task:
+    """Labels that follow a signal (n,), of which 0 is none."""
+    n = len(signal)
+    noisy = signal + draw.normal(size=n)
+    if kind == "multiclass":
+        return Multiclass(("a", "b", "c"), np.argsort(np.argsort(noisy)) // (n / 3) // 1)
+    if kind == "regression":
+        return Regression("age", 50 + noisy)
+    return Survival("dead", np.stack([np.exp(-noisy), draw.random(n) < 0.7], 1).astype(float))
+
+
+OTHERS = ("multiclass", "regression", "survival")
+
+
+def made_of(kind: str, seed: int, effect: float, patients: int = 45):
+    draw = np.random.default_rng(seed)
+    z = draw.normal(size=(patients, 5))
+    task = task_of(kind, draw, effect * z[:, 0])
+    return (z @ z.T)[None] / 5, plan(task.strata, np.arange(patients), repeats=1, seed=seed), task
+
+
+def quiet(share: float) -> None:
+    """Nobody listens."""
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_the_null_of_every_kind_knows_signal_from_chance(kind: str) -> None:
+    strong = validation.null(*made_of(kind, 0, 2.5), permutations=100, seed=0, share=quiet)
+    assert strong["p"] == pytest.approx(1 / 101)
+    chance = validation.CHANCE[strong["statistic"]]
+    assert np.mean(strong["values"]) == pytest.approx(chance, abs=0.05)
+    p = [
+        validation.null(*made_of(kind, seed, 0.0), permutations=39, seed=seed, share=quiet)["p"]
+        for seed in range(40)
+    ]
+    assert kstest(p, "uniform").pvalue > 0.01
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_intervals_of_every_kind_cover_what_the_procedure_reaches_on_average(kind: str) -> None:
+    for effect in (0.0, 1.0):
+        values, intervals = [], []
+        for seed in range(20):
+            kernel, dealt, task = made_of(kind, seed, effect)
+            models, _ = cross_fit(kernel, dealt, task, quiet)
+            level = models[0].scores(kernel)[dealt.fold[0], np.arange(45)][None]
+            chance = validation.null(kernel, dealt, task, permutations=60, seed=seed, share=quiet)
+            wide = validation.widening(chance, dealt, task)
+            one = validation.leading(level, dealt, task, widening=wide, seed=0)
+            values.append(one["value"])
+            intervals.append((one["low"], one["high"]))
+        assert np.mean([low <= np.mean(values) <= high for low, high in intervals]) >= 0.85
+
+
+def test_measures_are_the_usual_ones_in_one_fold_and_pairs_of_a_fold_in_several() -> None:
+    draw = np.random.default_rng(0)
+    score, one = draw.normal(size=40).round(1), np.zeros(40)
+    time, event = draw.integers(1, 20, 40).astype(float), (draw.random(40) < 0.6).astype(float)
+    y = np.stack([time, event], 1)
+    assert concordance(score, y, one) == pytest.approx(concordance_index(time, -score, event))
+    assert rank_correlation(score, time, one) == pytest.approx(spearmanr(score, time).statistic)
+    fold = np.arange(40) % 4
+    shifted = score + 100.0 * fold  # a constant of each fold changes no order inside it
+    assert concordance(shifted, y, fold) == concordance(score, y, fold)
+    assert rank_correlation(shifted, time, fold) == pytest.approx(rank_correlation(score, time, fold))
+
+
+def test_the_log_rank_statistic_is_the_usual_one() -> None:
+    draw = np.random.default_rng(1)
+    time, event, high = draw.integers(1, 15, 50).astype(float), draw.random(50) < 0.7, draw.random(50) < 0.4
+    peer = logrank_test(time[high], time[~high], event[high], event[~high]).test_statistic
+    y = np.stack([time, event], 1).astype(float)
+    assert validation._log_rank(y, high) == pytest.approx(peer)
+
+
+def test_risk_groups_are_cut_where_each_model_says() -> None:
+    _, _, task = made_of("survival", 0, 1.0)
+    level = np.where(np.arange(45) < 20, 2.0, 0.0)[None, :, None]
+    cuts = np.ones((1, 45))
+    cuts[0, 44] = -1.0
+    found = validation.survival_groups(level, cuts, task, None)
+    assert [group["patients"] for group in found["groups"]] == [21, 24]
+    assert all(np.diff(group["survival"]).max() <= 0 for group in found["groups"])
+    assert "p" not in found["log_rank"]
+
+
+def test_the_paired_difference_is_surer_than_two_intervals() -> None:
+    score, dealt, task = drawn(6, 1.5)
+    close = score + 0.2 * np.random.default_rng(0).normal(size=score.shape)
+    apart = validation.difference(score[..., None], close[..., None], dealt, task)
+    far = validation.difference(score[..., None], -score[..., None], dealt, task)
+    assert abs(apart["value"]) < 3 * apart["se"]
+    assert apart["se"] < 0.03
+    assert far["value"] > 3 * far["se"]
+
+
+def test_labels_move_with_their_patient_where_bags_are_regions() -> None:
+    _, dealt, task = kernels(0, 0.0, patients=20)
+    twice = replace(
+        dealt,
+        fold=np.repeat(dealt.fold, 2, 1),
+        labelled=np.ones(40, bool),
+        groups=np.repeat(np.arange(20), 2),
+    )
+    draw = np.random.default_rng(0)
+    same = Binary(task.classes, np.repeat(task.y, 2))
+    moved = same.y[validation._permuted(twice, same, 30, draw)]
+    np.testing.assert_array_equal(moved[::2], moved[1::2])
+    paired = Binary(task.classes, np.tile([0.0, 1.0], 20))
+    moved = paired.y[validation._permuted(twice, paired, 30, draw)]
+    np.testing.assert_array_equal(moved[::2] + moved[1::2], 1)
+    assert (moved != paired.y[:, None]).any()

@@ -18,7 +18,7 @@ from streamlit.testing.v1 import AppTest
 
 from dashboard import frame, state, theme
 from dashboard.jobs import Job, Jobs
-from dashboard.selection import auroc, enclosed
+from dashboard.selection import enclosed
 from dashboard.targets import reach, targets
 from dashboard.workspace import Workspace
 from milcore.cohort import Cohort
@@ -80,9 +80,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def slow(request: dict[str, Any], workspace: Workspace, progress: Progress) -> str:
-    rows = [{"patient": f"P{i}", "label": "yes" if i % 2 else "no", "prediction": i / 9} for i in range(9)]
+    rows = [
+        {"patient": f"P{i}", "label": "yes" if i % 2 else "no", "prediction": i / 9, "called": ""}
+        for i in range(9)
+    ]
+    told = {"task": "binary", "towards": "yes", "main": "auroc", "value": 0.8, "member": "neighbourhood"}
     with progress.stage("neighbourhood"):
-        progress.early({"predictions": rows, "auroc": 0.8, "member": "neighbourhood", "positive": "yes"})
+        progress.early({"predictions": rows} | told)
     for _ in range(1200):
         progress.share(0.5)
         time.sleep(0.05)
@@ -350,6 +354,8 @@ def test_train_offers_targets_in_a_sensible_order(loaded: Path) -> None:
     assert next(box for box in at.selectbox if box.label == "Positive class").value == "yes"
     menu.set_value("grade").run()
     assert not at.exception
+    assert not button(at, "Train").disabled  # several classes
+    next(box for box in at.selectbox if box.label == "Kind of outcome").set_value("binary").run()
     assert button(at, "Train").disabled
     at.multiselect[0].set_value(["low", "mid"]).run()
     assert not button(at, "Train").disabled
@@ -410,13 +416,6 @@ def test_enclosed() -> None:
     assert enclosed(xy, lasso).tolist() == [True, True, True, False]
     notched = {"lasso": [{"x": [0, 4, 4, 2, 0], "y": [0, 0, 4, 1, 4]}]}
     assert enclosed(np.array([[2.0, 2.0], [0.5, 2.0]]), notched).tolist() == [False, True]
-
-
-def test_auroc_by_hand() -> None:
-    truth = np.array([True, False, True, False])
-    assert auroc(truth, np.array([4.0, 1.0, 3.0, 2.0])) == 1.0
-    assert auroc(truth, np.array([1.0, 1.0, 1.0, 1.0])) == 0.5
-    assert np.isnan(auroc(truth[:1], np.array([1.0])))
 
 
 def test_targets_and_reach() -> None:

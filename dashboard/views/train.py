@@ -218,10 +218,10 @@ def _means(target: Target, asked: dict[str, Any]) -> None:
         widgets.say("Two labels are told apart at a time. Choose them on the left.")
         return
     kind = asked["task"]
+    labels = asked.get("classes") or target.labels
     if kind == "binary":
-        _two(target, asked["classes"] or target.labels)
+        _two(target, labels)
     elif kind == "multiclass":
-        labels = asked["classes"] or target.labels
         named = [f"{theme.short(label, 30)} {target.counts[label]}" for label in labels]
         few = [theme.short(label, 30) for label in target.labels if label not in labels]
         aside = f" Left out, with under 3 patients: {widgets.listed(few)}." if few else ""
@@ -234,11 +234,9 @@ def _means(target: Target, asked: dict[str, Any]) -> None:
             "A number: what is predicted is the number itself, and cells argue for a higher or a lower one."
         )
     else:
-        named = widgets.listed(
-            [f"{theme.short(label, 30)} {n}" for label, n in sorted(target.counts.items())]
-        )
+        ends = widgets.listed([f"{theme.short(label, 30)} {n}" for label, n in sorted(target.counts.items())])
         widgets.say(
-            f"Time until an event: “{theme.short(target.name, 30)}” ({named}) says whether it came, "
+            f"Time until an event: “{theme.short(target.name, 30)}” ({ends}) says whether it came, "
             f"“{theme.short(asked['time'], 30)}” when, or until when the patient was seen without it."
         )
     if kind in ("regression", "survival") and target.unlabelled:
