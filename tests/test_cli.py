@@ -175,7 +175,7 @@ LABELS: dict[str, tuple[str, str, list[str], set[str]]] = {
         ["survival", "time until an event", "higher risk"],
         {"time", "event"},
     ),
-    "regression": ("grade", "Spearman", ["regression", "a number", "higher grade"], set()),
+    "regression": ("grade --centre region", "Spearman", ["regression", "a number", "higher grade"], set()),
     "multiclass": (
         "kind --task multiclass",
         "AUROC",
