@@ -90,9 +90,7 @@ def test_intervals_of_the_procedure_cover_what_it_reaches_on_average() -> None:
                 kernel, dealt, task, permutations=100, seed=seed, share=lambda share: None
             )
             wide = validation.widening(chance, dealt, task)
-            out = validation.scores(
-                score[..., None], dealt, task, threshold=np.zeros(30), widening=wide, seed=0
-            )["auroc"]
+            out = validation.leading(score, dealt, task, widening=wide, seed=0)
             values.append(out["value"])
             intervals.append((out["low"], out["high"]))
         covered = np.mean([low <= np.mean(values) <= high for low, high in intervals])
