@@ -26,7 +26,8 @@ def patient_page(analysis: Analysis, patient: str, place: int) -> str:
     table = outcome.patients(analysis)
     found = table[table["patient"].astype(str) == patient]
     rows = rows_of(analysis.cohort, patient)
-    labels = " / ".join(dict.fromkeys(safe(name) or "no label" for name in found["label"]))
+    known = [outcome.truth(analysis.facts, row) for row in found.to_dict("records")]
+    labels = " / ".join(dict.fromkeys(safe(name) or "no label" for name in known))
     head = f"<h1>{safe(short(patient, 80))}</h1><p class=facts>Label: {labels} · {len(rows):,} cells</p>"
     if found["score"].isna().any():
         return f'<section class="patient" id="p{place}">{head}<p>No prediction.</p></section>'

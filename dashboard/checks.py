@@ -72,14 +72,18 @@ def confusion(analysis: Analysis) -> go.Figure:
     """Patients of each class (rows) by the class predicted (columns)."""
     found = analysis.facts["confusion"]
     names = [escape(short(name, 20)) for name in found["classes"]]
+    under = [escape(short(name, 11)) for name in found["classes"]]
     counts = np.array(found["counts"])
     share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     scale = [[0, "rgba(31,111,196,0.04)"], [1, "rgba(31,111,196,0.75)"]]
-    figure = go.Figure(go.Heatmap(z=share, x=names, y=names, text=counts, texttemplate="%{text}"))
+    figure = go.Figure(go.Heatmap(z=share, y=names, text=counts, texttemplate="%{text}"))
     figure.update_traces(colorscale=scale, showscale=False, zmin=0, zmax=1, xgap=2, ygap=2)
-    figure.update_traces(hovertemplate="%{y} predicted %{x}: %{text}<extra></extra>")
-    figure.update_xaxes(title="Predicted", type="category", showgrid=False)
-    figure.update_yaxes(title="Label", type="category", autorange="reversed", showgrid=False)
+    figure.update_traces(
+        hovertemplate="%{y} predicted %{x}: %{text}<extra></extra>", x=list(range(len(under)))
+    )
+    figure.update_xaxes(title="Predicted", showgrid=False, tickangle=0, ticks="")
+    figure.update_xaxes(tickvals=list(range(len(under))), ticktext=under)
+    figure.update_yaxes(title="Label", type="category", autorange="reversed", showgrid=False, ticks="")
     figure.update_layout(height=130 + 46 * len(names))
     right = f"{int(np.trace(counts))} of {int(counts.sum())}"
     return finish(figure, f"Patients by label and predicted class; {right} on the diagonal.")

@@ -105,7 +105,7 @@ def _ranking(frame: pd.DataFrame, facts: dict[str, Any]) -> go.Figure:
     named = len(frame) <= _NAMED
     ticks = [escape(short(name, 16)) for name in frame["shown"]] if named else None
     figure.update_xaxes(
-        title="" if named else f"{len(frame)} patients, lowest to highest",
+        title="" if named else f"{len(frame)} patients, {outcome.order(facts)}",
         tickvals=frame["place"] if named else None,
         ticktext=ticks,
         showticklabels=named,

@@ -19,16 +19,19 @@ if TYPE_CHECKING:
 __all__ = [
     "about",
     "axis",
+    "counted",
     "decision",
     "early",
     "groups",
     "headline",
     "listed",
     "main",
+    "order",
     "patients",
     "said",
     "target",
     "towards",
+    "truth",
     "unit",
 ]
 
@@ -89,13 +92,40 @@ def axis(facts: Mapping[str, Any]) -> dict[str, Any]:
     if kind == "regression":
         return {"title": f"Predicted {theme.escape(target(facts))}"}
     if kind == "survival":
-        return {"title": "Risk against the average training patient", "type": "log", "dtick": "D2"}
+        ticks = [0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20]
+        words = [f"{tick:g}×" for tick in ticks]
+        return {
+            "title": "Risk against the average patient",
+            "type": "log",
+            "tickvals": ticks,
+            "ticktext": words,
+        }
     title = (
         "Probability of the predicted class"
         if kind == "multiclass"
         else f"Predicted {theme.quoted(facts['towards'])}"
     )
     return {"title": title, "tickformat": ".0%", "range": [-0.03, 1.03]}
+
+
+def order(facts: Mapping[str, Any]) -> str:
+    """How a row of patients is sorted."""
+    return "by predicted class" if facts["task"] == "multiclass" else "lowest to highest"
+
+
+def truth(facts: Mapping[str, Any], row: Mapping[str, Any]) -> str:
+    """What is known of a patient, short: the class, the number, or when the event came; empty without a label."""
+    if facts["task"] != "survival" or not row["label"]:
+        return theme.short(row["label"], 60)
+    return f"{'event at' if row['event'] == 1 else 'no event until'} {row['time']:g}"
+
+
+def counted(facts: Mapping[str, Any]) -> list[str]:
+    """How many patients have which label: 'yes 24', '31 events'."""
+    kinds = {name: n for name, n in facts["counts"].items() if name != "unlabelled"}
+    if facts["classes"]:
+        return [f"{theme.short(name, 30)} {n}" for name, n in kinds.items()]
+    return [f"{n} {name}" for name, n in kinds.items()]
 
 
 def groups(facts: Mapping[str, Any]) -> list[str]:

@@ -104,7 +104,9 @@ def _identity(analysis: Analysis) -> str:
     facts, source = analysis.facts, analysis.cohort.source
     size, files = facts["cohort"], source.get("files", [])
     of = "regions: " if analysis.cohort.bag == "region" else ""
-    counts = [f"{safe(name)} {n}" for name, n in facts["counts"].items() if n or name != "unlabelled"]
+    counts = [safe(words) for words in outcome.counted(facts)]
+    if facts["counts"]["unlabelled"]:
+        counts.append(f"{facts['counts']['unlabelled']} unlabelled")
     first = [
         f"{size['patients']:,} patients ({of}{', '.join(counts)})",
         f"{size['regions']:,} regions" if size.get("regions") else "",

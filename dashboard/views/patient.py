@@ -16,7 +16,7 @@ from dashboard.colouring import spoken
 if TYPE_CHECKING:
     from milcore.analysis import Analysis
 
-ORDERS = {"score": "Probability", "error": "Most wrong first", "name": "Name"}
+ORDERS = {"score": "Prediction", "error": "Most wrong first", "name": "Name"}
 SIGNED = ("importance", "evidence", "leave_one_out")
 TOP = 50
 
@@ -74,7 +74,7 @@ def _header(analysis: Analysis, row: pd.Series) -> None:
         )
         widgets.facts([(row["said"], named if facts["task"] == "survival" else f"predicted {named}")])
         widgets.say(f"Range over retrained models: {row['range']}.")
-        widgets.say(f"Label: {theme.short(row['label'], 60) or 'none'}. {outcome.decision(facts, row)}")
+        widgets.say(f"Label: {outcome.truth(facts, row) or 'none'}. {outcome.decision(facts, row)}")
         widgets.quiet("Scored by models that never saw this patient. Research use only.")
     with right:
         widgets.chart(figures.strip(analysis, str(row["patient"])), "strip")

@@ -61,12 +61,12 @@ def _fit(analysis: Analysis) -> None:
 def _scores(facts: dict[str, Any]) -> None:
     found = {name: score for name, score in facts["scores"].items() if name != facts["main"]}
     widgets.facts([(theme.interval(score), theme.score_name(name)) for name, score in found.items()])
-    kinds = [f"{theme.short(name, 30)} {n}" for name, n in facts["counts"].items() if name != "unlabelled"]
     unlabelled = facts["counts"].get("unlabelled", 0)
     extra = f", {unlabelled} without a label" if unlabelled else ""
     positive = f" Positive class: {theme.short(facts['positive'], 40)}." if facts["positive"] else ""
     widgets.quiet(
-        f"Out of fold, with 95 % intervals. Patients: {widgets.listed(kinds)}{extra}.{positive} {facts['task_why']}"
+        f"Out of fold, with 95 % intervals. Patients: {widgets.listed(outcome.counted(facts))}{extra}.{positive} "
+        + facts["task_why"]
     )
 
 
