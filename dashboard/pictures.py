@@ -189,7 +189,7 @@ def _agreement(analysis: Analysis, side: int) -> str:
 
 def _survival(analysis: Analysis, side: int) -> str:
     groups = [group for group in analysis.facts["survival"]["groups"] if group["patients"]]
-    wide, last = 1.5 * side, max(max(group["time"]) for group in groups) or 1.0
+    left, wide, last = 46, 1.5 * side, max(max(group["time"]) for group in groups) or 1.0
     hues = {group["name"]: theme.FOR if "higher" in group["name"] else theme.AGAINST for group in groups}
 
     def steps(group: dict[str, Any], part: str) -> list[str]:
@@ -197,24 +197,23 @@ def _survival(analysis: Analysis, side: int) -> str:
         for time, value in zip(group["time"], group[part], strict=True):
             points += [(time, before), (time, value)]
             before = value
-        return [f"{34 + wide * t / last:.1f},{10 + side * (1 - v):.1f}" for t, v in points]
+        return [f"{left + wide * t / last:.1f},{10 + side * (1 - v):.1f}" for t, v in points]
 
     named = short(analysis.settings.time or "time", 24)
-    parts = [f'<rect x="34" y="10" width="{wide:g}" height="{side}" fill="none" stroke="{RULE}"/>']
+    parts = [f'<rect x="{left}" y="10" width="{wide:g}" height="{side}" fill="none" stroke="{RULE}"/>']
     for group in groups:
         hue, band = hues[group["name"]], [*steps(group, "low"), *reversed(steps(group, "high"))]
         parts.append(f'<polygon points="{" ".join(band)}" fill="{hue}" opacity=".14"/>')
         line = " ".join(steps(group, "survival"))
         parts.append(f'<polyline points="{line}" fill="none" stroke="{hue}" stroke-width="2.2"/>')
-    parts += [
-        _text(34 + wide * share, side + 24, f"{last * share:.3g}", anchor="middle") for share in (0, 0.5, 1)
-    ]
-    parts += [
-        _text(28, 14 + side * (1 - share), f"{100 * share:.0f} %", anchor="end") for share in (0, 0.5, 1)
-    ]
-    parts.append(_text(34 + wide / 2, side + 40, f"{named}; share without event", anchor="middle"))
-    words = {f"{g['name']}: {g['patients']} patients, {g['events']} events": hues[g["name"]] for g in groups}
-    return _svg(wide + 60, side + 46, parts, "Kaplan-Meier curves, out of fold") + _swatches(words)
+    for share, anchor in ((0, "start"), (0.5, "middle"), (1, "end")):
+        time = last * share
+        words = f"{time:,.0f}" if last >= 100 else f"{time:.3g}"
+        parts.append(_text(left + wide * share, side + 24, words, anchor=anchor))
+        parts.append(_text(left - 6, 14 + side * (1 - share), f"{100 * share:.0f} %", anchor="end"))
+    parts.append(_text(left + wide / 2, side + 40, f"{named}; share without event", anchor="middle"))
+    key = {f"{g['name']}: {g['patients']} patients, {g['events']} events": hues[g["name"]] for g in groups}
+    return _svg(wide + 60, side + 46, parts, "Kaplan-Meier curves, out of fold") + _swatches(key)
 
 
 def null(analysis: Analysis) -> str:

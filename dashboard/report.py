@@ -31,14 +31,14 @@ MEANING = {
     + _ORDER
     + _GIVEN
     + " Brier score: mean squared error of the probabilities; lower is better.",
-    "multiclass": "AUROC: how often a patient of a class is ranked above one of the rest by a model that saw neither, "
-    "mean over the classes "
+    "multiclass": "Mean AUROC: how often a patient of a class is ranked above one of the rest by a model that saw "
+    "neither, mean over the classes "
     + _ORDER
     + _GIVEN
     + " Brier score: squared error of the probabilities, summed over the classes; lower is better.",
-    "regression": "Spearman correlation: agreement of the order of predictions with that of the measured values within "
-    "folds, mean over repeats; 0 is chance, 1 is perfect; its interval is where this procedure lies on cohorts of this "
-    "size. R²: share of the variance that is predicted; 0 is no better than the mean." + _GIVEN,
+    "regression": "Rank correlation (Spearman): agreement of the order of predictions with that of the measured values "
+    "within folds, mean over repeats; 0 is chance, 1 is perfect; its interval is where this procedure lies on cohorts of "
+    "this size. R²: share of the variance that is predicted; 0 is no better than the mean." + _GIVEN,
     "survival": "C-index: how often, of two patients, the one with the earlier event had the higher risk by a model "
     "that saw neither " + _ORDER,
 }  # of the scores, by kind of label

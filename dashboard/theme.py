@@ -66,9 +66,9 @@ _SCORES = {
     "average_precision": "average precision",
     "brier": "Brier score",
     "balanced_accuracy": "balanced accuracy",
-    "auroc_macro": "AUROC (mean over classes)",
+    "auroc_macro": "mean AUROC",
     "r2": "R²",
-    "spearman": "Spearman correlation",
+    "spearman": "rank correlation",
     "c_index": "C-index",
 }
 
