@@ -36,9 +36,10 @@ MEANING = {
     + _ORDER
     + _GIVEN
     + " Brier score: squared error of the probabilities, summed over the classes; lower is better.",
-    "regression": "Rank correlation (Spearman): agreement of the order of predictions with that of the measured values "
-    "within folds, mean over repeats; 0 is chance, 1 is perfect; its interval is where this procedure lies on cohorts of "
-    "this size. R²: share of the variance that is predicted; 0 is no better than the mean." + _GIVEN,
+    "regression": "Rank correlation (Spearman): agreement of the order of predictions with that of the values "
+    "measured, within folds, mean over repeats; 0 is chance, 1 is perfect; its interval is where this procedure lies "
+    "on cohorts of this size. R²: share of the variance that is predicted; 0 is no better than the mean."
+    + _GIVEN,
     "survival": "C-index: how often, of two patients, the one with the earlier event had the higher risk by a model "
     "that saw neither " + _ORDER,
 }  # of the scores, by kind of label

@@ -18,7 +18,7 @@ from milcore.evidence import Shown, explain, member_scores
 from milcore.faithfulness import faithfulness
 from milcore.folds import Plan, plan
 from milcore.neighbours import graph
-from milcore.preprocess import Moments, moments, prepared
+from milcore.preprocess import Moments, moments, named, prepared
 from milcore.probes import probe
 from milcore.progress import Progress
 from milcore.projection import umap_map
@@ -320,6 +320,7 @@ def _all_facts(
             "cells": int(np.diff(cohort.offsets)[kept].sum()),
             "features": cohort.F,
         },
+        "features": list(named(cohort, context=settings.context)),
         "task": task.name,
         "task_why": _task_why(case),
         "classes": list(task.classes),

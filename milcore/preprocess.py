@@ -14,10 +14,11 @@ from milcore.cohort import Cohort
 from milcore.errors import MilError
 from milcore.surroundings import nearby, regions
 
-__all__ = ["Moments", "moments", "prepared", "transformed"]
+__all__ = ["Moments", "moments", "named", "prepared", "transformed"]
 
 SKEWED = 1.5  # features more skewed than this are compressed when the transform is chosen automatically
-FAR = 3.0  # a value farther than this many spans from the span of 99.8 % of all cells is drawn in
+OUTER, OUTER_CELLS = 0.001, 5  # share of the cells, and cells at least, beyond either end of a feature's span
+FAR = 3.0  # a value farther than this many spans from the span is drawn in
 CHUNK = 1 << 18  # cells transformed at a time: bounds memory
 
 
@@ -32,10 +33,17 @@ def prepared(cohort: Cohort, *, transform: str, centre: str = "none", context: i
     return np.hstack([x, nearby(x, cohort, context)]) if context else x
 
 
+def named(cohort: Cohort, *, context: int = 0) -> tuple[str, ...]:
+    """(F',) names of the columns of `prepared`: the features and, with `context`, "<feature> nearby" of each."""
+    return cohort.names + tuple(f"{name} nearby" for name in cohort.names if context)
+
+
 def _draw_in(x: np.ndarray) -> None:
     """In place: a few wild values must not set the scale of a feature, so they are moved to a far but finite bound. The
     bounds come from all cells and no label; a rare group of cells lies well inside."""
-    low, high = np.nanquantile(x[:: max(1, len(x) // 100_000)], [0.001, 0.999], axis=0)
+    sample = x[:: max(1, len(x) // 100_000)]
+    outer = min(max(OUTER, OUTER_CELLS / len(sample)), 0.25)  # one wild value of few must not set the span
+    low, high = np.nanquantile(sample, [outer, 1 - outer], axis=0)
     room = FAR * (high - low)
     spread = room > 0  # a feature that hardly any cell has is left alone
     bounds = np.where(spread, low - room, -np.inf), np.where(spread, high + room, np.inf)

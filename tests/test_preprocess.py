@@ -6,7 +6,7 @@ import pytest
 
 from milcore.cohort import Cohort
 from milcore.errors import MilError
-from milcore.preprocess import moments, prepared, transformed
+from milcore.preprocess import moments, named, prepared, transformed
 from milcore.surroundings import nearby
 
 
@@ -79,6 +79,19 @@ def test_context_doubles_the_features() -> None:
     np.testing.assert_array_equal(out[:, :3], plain)
     np.testing.assert_allclose(out[:, 3:], nearby(plain, made, 4))
     assert out.dtype == np.float32
+    assert named(made) == made.names
+    assert named(made, context=4)[3:] == ("feature 1 nearby", "feature 2 nearby", "feature 3 nearby")
+
+
+@pytest.mark.parametrize(("cells", "wild"), [(200, 1), (500, 4), (5000, 4)])
+@pytest.mark.parametrize("transform", ["none", "auto"])
+def test_in_a_small_cohort_too_wild_values_leave_the_others_their_scale(
+    cells: int, wild: int, transform: str
+) -> None:
+    x = np.random.default_rng(0).lognormal(0, 0.5, (cells, 1))
+    x[:wild] = 1e6
+    out = prepared(cohort(x), transform=transform)
+    assert out[wild:].std() > 0.2 * out.std()
 
 
 def test_a_few_wild_values_do_not_set_the_scale_and_a_rare_group_stays_as_it_is() -> None:
