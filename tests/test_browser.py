@@ -48,9 +48,8 @@ def test_sample_train_patient(chromium: str, address: str) -> None:
         assert "better than chance" in finding(page)
         page.locator(".stPlotlyChart .scatterlayer .points path").nth(30).click(force=True)
         page.get_by_text("is predicted").first.wait_for()
-        settle(page)
+        page.wait_for_url("**patient=*", timeout=MINUTES)  # written when the whole page is drawn
         told, link = finding(page), page.url
-        assert "patient=" in link
         assert "analysis=" in link
         assert page.locator(".stPlotlyChart").count() >= 5
         page.get_by_role("button", name="Next").click()
