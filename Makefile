@@ -10,5 +10,8 @@ test:
 check:
 	.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy
 
+accuracy:
+	.venv/bin/python -m tests.accuracy
+
 screenshots:
 	.venv/bin/python -m tests.screenshots

@@ -47,8 +47,8 @@ def test_sample_train_patient(chromium: str, address: str) -> None:
         settle(page)
         assert "better than chance" in finding(page)
         page.locator(".stPlotlyChart .scatterlayer .points path").nth(30).click(force=True)
-        page.get_by_text("is predicted").first.wait_for()
-        page.wait_for_url("**patient=*", timeout=MINUTES)  # written when the whole page is drawn
+        page.wait_for_url("**/patient?*patient=*", timeout=MINUTES)  # written when the whole page is drawn
+        settle(page)
         told, link = finding(page), page.url
         assert "analysis=" in link
         assert page.locator(".stPlotlyChart").count() >= 5
