@@ -22,6 +22,7 @@ from milcore.preprocess import Moments, moments, named, prepared
 from milcore.probes import probe
 from milcore.progress import Progress
 from milcore.projection import umap_map
+from milcore.results import cells_table, count_regions, level_of, outputs, own_output, predictions_table
 from milcore.stacking import Mixture, best, stack
 from milcore.tasks import Binary, Multiclass, Regression, Survival, Task, as_text, read_task
 from milcore.training import Member, Settings, cross_fit
@@ -86,7 +87,7 @@ def analyse(cohort: Cohort, settings: Settings, progress: Progress | None = None
             mixture,
             cohort.offsets,
             seen,
-            outputs=_outputs(shown),
+            outputs=outputs(shown),
             seed=settings.seed,
             share=progress.share,
         )
@@ -95,17 +96,14 @@ def analyse(cohort: Cohort, settings: Settings, progress: Progress | None = None
         coordinates = umap_map(cells, cohort.owner, seed=settings.seed, share=progress.share)
     facts = _all_facts(case, mixture, alone, judged)
     facts["timings"] = {name: round(seconds, 3) for name, seconds in progress.timings.items()}
-    table = _cells(case, shown, alone, coordinates)
-    return Analysis(cohort, settings, facts, _predictions(case, mixture, shown), table, members, mixture)
+    given = (cohort, task, kept)
+    predictions = predictions_table(*given, mixture=mixture, shown=shown)
+    table = cells_table(*given, shown=shown, alone=alone, coordinates=coordinates)
+    return Analysis(cohort, settings, facts, predictions, table, members, mixture)
 
 
 def _rule(settings: Settings) -> tuple[str, ...]:
     return MEMBERS.get(settings.pooling, (settings.pooling,))
-
-
-def _outputs(shown: Shown) -> np.ndarray:
-    """(B,) the output that a patient's plain numbers speak of: the predicted class where there are several."""
-    return shown.score.mean(0).argmax(1)
 
 
 def _target(cohort: Cohort, settings: Settings) -> tuple[Task, np.ndarray]:
@@ -178,7 +176,7 @@ def _early(case: _Case, name: str, ranked: np.ndarray, inner: np.ndarray) -> dic
     """One member's out-of-fold scores (R, B, K), calibrated, to be seen while the others train."""
     task, kept, known = case.task, case.kept, case.task.labelled
     mixture = stack({name: Member(np.empty(0), np.empty(0), inner)}, case.plan, task)
-    level = _level(mixture, mixture.a + mixture.b[0][..., None] * ranked)
+    level = level_of(mixture, mixture.a + mixture.b[0][..., None] * ranked)
     reached = task.ranked(level[:, known], task.y[known][None], case.plan.fold[:, known])
     shown = task.link(level.mean(0)[kept])
     names, labels = case.cohort.patients["patient"][kept], task.words()[kept]
@@ -196,11 +194,6 @@ def _early(case: _Case, name: str, ranked: np.ndarray, inner: np.ndarray) -> dic
             for p, w, v, c in rows
         ],
     }
-
-
-def _level(mixture: Mixture, score: np.ndarray) -> np.ndarray:
-    """Scores (R, B, K) as the link takes them."""
-    return score + mixture.base[..., None]
 
 
 def _judged(
@@ -234,17 +227,19 @@ def _judged(
     def scored(level: np.ndarray) -> dict[str, dict[str, Any]]:
         return validation.scores(level, dealt, task, threshold=cut, widening=wide, seed=settings.seed)
 
-    level = _level(mixture, shown.score)
+    level = level_of(mixture, shown.score)
     out["scores"], out["roc"] = scored(level), validation.roc(level, dealt, task)
     if isinstance(task, Multiclass):
         out["confusion"] = validation.confusion(level, task)
     if isinstance(task, Survival):
         cuts = _risk_cuts(case, members, mixture)
         out["survival"] = validation.survival_groups(level, cuts, task, out.get("null"))
-    out["members"] = {name: {"scores": scored(_level(own, one.score))} for name, (own, one) in alone.items()}
+    out["members"] = {
+        name: {"scores": scored(level_of(own, one.score))} for name, (own, one) in alone.items()
+    }
     if len(alone) > 1:
         for name, (own, one) in alone.items():
-            apart = validation.difference(level, _level(own, one.score), dealt, task)
+            apart = validation.difference(level, level_of(own, one.score), dealt, task)
             out["members"][name]["difference"] = apart
     out["baselines"] = {}
     for name, summary in summaries(cohort, around.graph, measured, seed=settings.seed).items():
@@ -279,7 +274,7 @@ def _known(case: _Case, shown: Shown) -> dict[str, dict[str, Any]]:
 
     columns = [c["name"] for c in case.cohort.source.get("columns", []) if c["role"] == "known"]
     seen = case.kept[case.cohort.owner]
-    own = _plain(case, shown.contribution, _outputs(shown))
+    own = own_output(shown.contribution, outputs(shown), case.cohort)
     importance = (own * np.diff(case.cohort.offsets)[case.cohort.owner])[seen]
     out = {}
     for column in columns:
@@ -316,7 +311,7 @@ def _all_facts(
             "fingerprint": cohort.fingerprint,
             "path": str(cohort.path.resolve()) if cohort.path else "cohort",
             "patients": len(np.unique(cohort.groups[kept])),
-            "regions": _regions(cohort, kept),
+            "regions": count_regions(cohort, kept),
             "cells": int(np.diff(cohort.offsets)[kept].sum()),
             "features": cohort.F,
         },
@@ -341,13 +336,6 @@ def _all_facts(
     facts["warnings"] = notes + _warnings(case, facts)
     facts["versions"] = {name: version(name) for name in ("milscope", *LIBRARIES)}
     return facts
-
-
-def _regions(cohort: Cohort, kept: np.ndarray) -> int:
-    """Number of different (patient, region) among the kept patients' cells; 0 where no region is known."""
-    region = cohort.cells["region"].cat.codes.to_numpy().astype(np.int64)
-    known = (region >= 0) & kept[cohort.owner]
-    return len(np.unique(cohort.groups[cohort.owner][known] * (region.max() + 1) + region[known]))
 
 
 def _task_why(case: _Case) -> str:
@@ -394,66 +382,3 @@ def _warnings(case: _Case, facts: dict[str, Any]) -> list[dict[str, str]]:
         words = f"A plain model of {top} does no worse ({named} {plain[top]:.2f}, the cells' {reached:.2f})."
         out.append({"kind": "baseline_better", "words": words})
     return out
-
-
-def _names(cohort: Cohort, kept: np.ndarray) -> pd.DataFrame:
-    """patient, and region where that is the bag, of the kept patients."""
-    columns = ["patient", "region"] if cohort.bag == "region" else ["patient"]
-    return cohort.patients.loc[kept, columns].reset_index(drop=True)
-
-
-def _predictions(case: _Case, mixture: Mixture, shown: Shown) -> pd.DataFrame:
-    """The rows of predictions.csv; low and high are the range over repeats of training."""
-    cohort, task, kept = case.cohort, case.task, case.kept
-    table = _names(cohort, kept)
-    table["label"] = task.words()[kept]
-    if isinstance(task, Survival):
-        table["time"], table["event"] = task.y[kept].T
-    score, level = shown.score[:, kept], _level(mixture, shown.score)[:, kept]
-    own = _outputs(shown)[kept]
-    each, rows = task.link(level), np.arange(len(own))
-    mean = task.link(level.mean(0))
-    table["score"] = score.mean(0)[rows, own]
-    table["prediction"] = np.array(task.classes)[own] if task.outputs > 1 else mean[:, 0]
-    table["low"], table["high"] = each.min(0)[rows, own], each.max(0)[rows, own]
-    if task.outputs > 1:
-        table = table.assign(**{f"score_{c}": score.mean(0)[:, k] for k, c in enumerate(task.classes)})
-        table = table.assign(**{f"p_{c}": mean[:, k] for k, c in enumerate(task.classes)})
-    return table
-
-
-def _plain(case: _Case, values: np.ndarray, outputs: np.ndarray) -> np.ndarray:
-    """(N,) of cell values (N, K) those of each patient's own output."""
-    return np.take_along_axis(values, outputs[case.cohort.owner][:, None], 1)[:, 0]
-
-
-def _cells(
-    case: _Case, shown: Shown, alone: dict[str, tuple[Mixture, Shown]], coordinates: np.ndarray
-) -> pd.DataFrame:
-    """The columns of cells.parquet, in the cohort's order; numbers of patients left out are NaN."""
-    cohort, kept, own = case.cohort, case.kept, _outputs(shown)
-    seen = kept[cohort.owner]
-    count = np.diff(cohort.offsets)[cohort.owner]
-    contribution = _plain(case, shown.contribution, own)
-    numbers = {
-        "evidence": _plain(case, shown.evidence, own),
-        "evidence_sd": _plain(case, shown.evidence_sd, own),
-        "attention": shown.attention,
-        "contribution": contribution,
-        "leave_one_out": _plain(case, shown.leave_one_out, own),
-        "umap_1": coordinates[:, 0],
-        "umap_2": coordinates[:, 1],
-        "importance": contribution * count,
-    }
-    for name, (_, one) in alone.items():
-        numbers[f"evidence_{name}"] = _plain(case, one.evidence, own)
-        numbers[f"importance_{name}"] = _plain(case, one.contribution, own) * count
-    if case.task.outputs > 1:
-        for k, label in enumerate(case.task.classes):
-            numbers[f"evidence_{label}"] = shown.evidence[:, k]
-            numbers[f"contribution_{label}"] = shown.contribution[:, k]
-    patient = pd.Categorical.from_codes(
-        cohort.groups[cohort.owner], categories=cohort.patients["patient"].unique()
-    )
-    table = {"patient": patient} | {c: cohort.cells[c] for c in ("region", "cell_id", "x", "y")}
-    return pd.DataFrame(table | {name: np.where(seen, value, np.nan) for name, value in numbers.items()})
