@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
@@ -12,11 +11,11 @@ import pandas as pd
 from milcore import neighbourhood, validation
 from milcore.analysis import VERSION, Analysis
 from milcore.baselines import baseline, summaries
+from milcore.case import Case, case_of
 from milcore.cohort import Cohort
-from milcore.errors import MilError
 from milcore.evidence import Shown, explain, member_scores
 from milcore.faithfulness import faithfulness
-from milcore.folds import Plan, plan
+from milcore.folds import Plan
 from milcore.neighbours import graph
 from milcore.preprocess import Moments, moments, named, prepared
 from milcore.probes import probe
@@ -24,7 +23,7 @@ from milcore.progress import Progress
 from milcore.projection import umap_map
 from milcore.results import cells_table, count_regions, level_of, outputs, own_output, predictions_table
 from milcore.stacking import Mixture, best, stack
-from milcore.tasks import Binary, Multiclass, Regression, Survival, Task, as_text, read_task
+from milcore.tasks import Binary, Multiclass, Regression, Survival
 from milcore.training import Member, Settings, cross_fit
 
 __all__ = ["analyse"]
@@ -48,23 +47,11 @@ JUDGED = (
 LIBRARIES = ("lifelines", "numpy", "scipy", "torch", "faiss-cpu", "umap-learn", "pandas")
 
 
-@dataclass(frozen=True, eq=False)
-class _Case:
-    """What every step asks for: the cohort, the settings, the task, which patients take part (B,), and the folds."""
-
-    cohort: Cohort
-    settings: Settings
-    task: Task
-    kept: np.ndarray
-    plan: Plan
-
-
 def analyse(cohort: Cohort, settings: Settings, progress: Progress | None = None) -> Analysis:
     """Trains, explains and validates; MilError where target and cohort do not allow it, Cancelled when stopped."""
     progress = progress or Progress()
-    task, kept = _target(cohort, settings)
-    dealt = plan(task.strata, cohort.groups, repeats=settings.rounds, seed=settings.seed)
-    case = _Case(cohort, settings, task, kept, dealt)
+    case = case_of(cohort, settings)
+    task, kept = case.task, case.kept
     with progress.stage("neighbours"):
         x = prepared(cohort, transform=settings.transform, centre=settings.centre, context=settings.context)
         cells = graph(cohort, x, f"{settings.transform} {settings.centre} {settings.context}")
@@ -106,36 +93,7 @@ def _rule(settings: Settings) -> tuple[str, ...]:
     return MEMBERS.get(settings.pooling, (settings.pooling,))
 
 
-def _target(cohort: Cohort, settings: Settings) -> tuple[Task, np.ndarray]:
-    """The task, and (B,) which patients take part: with --classes only those of these labels."""
-    labels = cohort.label(settings.target)
-    kept = np.ones(cohort.B, bool)
-    if settings.classes:
-        text = as_text(labels)
-        for name in settings.classes:
-            if not (text == name).any():
-                there = ", ".join(f"'{label}'" for label in sorted(set(text) - {""}))
-                problem = f"No patient has the label '{name}'."
-                raise MilError(
-                    problem,
-                    f"--classes, column '{settings.target}'",
-                    f"Labels: {there}.",
-                )
-        kept = np.isin(text, settings.classes)
-        labels = pd.Series(np.where(kept, text, ""))
-    task = read_task(
-        labels,
-        target=settings.target,
-        kind=settings.task,
-        positive=settings.positive,
-        times=None if settings.time is None else cohort.label(settings.time),
-        time=settings.time,
-        groups=cohort.groups,
-    )
-    return task, kept
-
-
-def _neighbourhood(case: _Case, around: neighbourhood.Abundance, progress: Progress) -> Member:
+def _neighbourhood(case: Case, around: neighbourhood.Abundance, progress: Progress) -> Member:
     """The first member; its ranking of the patients is handed over as soon as there is one."""
     cohort, dealt, task = case.cohort, case.plan, case.task
     models, inner = neighbourhood.cross_fit(
@@ -149,7 +107,7 @@ def _neighbourhood(case: _Case, around: neighbourhood.Abundance, progress: Progr
     return Member(np.broadcast_to(equal, evidence.shape[:2]), evidence, inner)
 
 
-def _networks(case: _Case, pooling: str, x: np.ndarray, measured: Moments, progress: Progress) -> Member:
+def _networks(case: Case, pooling: str, x: np.ndarray, measured: Moments, progress: Progress) -> Member:
     offsets, seed = case.cohort.offsets, case.settings.seed
     candidates = cross_fit(
         x, offsets, measured, case.plan, case.task, pooling=pooling, seed=seed, share=progress.share
@@ -158,7 +116,7 @@ def _networks(case: _Case, pooling: str, x: np.ndarray, measured: Moments, progr
 
 
 def _explained(
-    case: _Case, members: dict[str, Member]
+    case: Case, members: dict[str, Member]
 ) -> tuple[Mixture, Shown, dict[str, tuple[Mixture, Shown]]]:
     """The mixture and what it shows; and what each member would show alone, calibrated in the same way."""
 
@@ -172,7 +130,7 @@ def _explained(
     return mixture, shown, {name: explained({name: member}) for name, member in members.items()}
 
 
-def _early(case: _Case, name: str, ranked: np.ndarray, inner: np.ndarray) -> dict[str, Any]:
+def _early(case: Case, name: str, ranked: np.ndarray, inner: np.ndarray) -> dict[str, Any]:
     """One member's out-of-fold scores (R, B, K), calibrated, to be seen while the others train."""
     task, kept, known = case.task, case.kept, case.task.labelled
     mixture = stack({name: Member(np.empty(0), np.empty(0), inner)}, case.plan, task)
@@ -197,7 +155,7 @@ def _early(case: _Case, name: str, ranked: np.ndarray, inner: np.ndarray) -> dic
 
 
 def _judged(
-    case: _Case,
+    case: Case,
     around: neighbourhood.Abundance,
     measured: Moments,
     members: dict[str, Member],
@@ -254,7 +212,7 @@ def _judged(
     return out
 
 
-def _risk_cuts(case: _Case, members: dict[str, Member], mixture: Mixture) -> np.ndarray:
+def _risk_cuts(case: Case, members: dict[str, Member], mixture: Mixture) -> np.ndarray:
     """(R, B) the score that parts higher from lower risk: median inner held-out score of the training patients."""
     dealt, out = case.plan, np.empty(case.plan.fold.shape)
     for r in range(dealt.repeats):
@@ -268,7 +226,7 @@ def _risk_cuts(case: _Case, members: dict[str, Member], mixture: Mixture) -> np.
     return out
 
 
-def _known(case: _Case, shown: Shown) -> dict[str, dict[str, Any]]:
+def _known(case: Case, shown: Shown) -> dict[str, dict[str, Any]]:
     """How well importance finds each kind of cell of the --known column: value -> {cells, auroc, average_precision}."""
     from sklearn.metrics import average_precision_score, roc_auc_score
 
@@ -300,7 +258,7 @@ def _thresholds(dealt: Plan, task: Binary) -> np.ndarray:
 
 
 def _all_facts(
-    case: _Case, mixture: Mixture, alone: dict[str, tuple[Mixture, Shown]], judged: dict[str, Any]
+    case: Case, mixture: Mixture, alone: dict[str, tuple[Mixture, Shown]], judged: dict[str, Any]
 ) -> dict[str, Any]:
     cohort, settings, task, kept, dealt = case.cohort, case.settings, case.task, case.kept, case.plan
     weight = mixture.weights(judged["spread"])
@@ -338,7 +296,7 @@ def _all_facts(
     return facts
 
 
-def _task_why(case: _Case) -> str:
+def _task_why(case: Case) -> str:
     """One sentence: what kind of label this is, and who said so."""
     name, settings = case.task.name, case.settings
     kinds = {
@@ -351,7 +309,7 @@ def _task_why(case: _Case) -> str:
     return f"'{settings.target}' is taken as {kinds[name]} ({name}), {why}."
 
 
-def _counts(case: _Case) -> dict[str, int]:
+def _counts(case: Case) -> dict[str, int]:
     """Bags of each kind of label, and without one."""
     task, words = case.task, case.task.words()[case.kept]
     if isinstance(task, Survival):
@@ -363,7 +321,7 @@ def _counts(case: _Case) -> dict[str, int]:
     return kinds | {"unlabelled": int((words == "").sum())}
 
 
-def _warnings(case: _Case, facts: dict[str, Any]) -> list[dict[str, str]]:
+def _warnings(case: Case, facts: dict[str, Any]) -> list[dict[str, str]]:
     """What this analysis itself gives reason to warn of."""
     out, main = [], facts["main"]
     unlabelled = facts["counts"]["unlabelled"]

@@ -24,7 +24,7 @@ LINE = re.findall(
     r"\w+",
     """
 errors progress folder measures tasks names cohort columns tables patients readers surroundings preprocess
-neighbours folds neighbourhood models training stacking evidence faithfulness validation baselines probes
+neighbours folds neighbourhood models training case stacking evidence faithfulness validation baselines probes
 projection phenotypes analysis results chain sample_data theme outcome trust checks colouring drivers maps figures
 pictures casepage report workspace worker jobs cli targets why selection state widgets views frame app
 """,
