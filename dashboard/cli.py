@@ -347,32 +347,41 @@ def _plain(text: object) -> str:
 
 @cli.command()
 @click.argument("analysis", type=click.Path(path_type=Path))
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="File to write: FILE.html.")
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path), help="File to write: FILE.html or FILE.pdf."
+)
 @click.option(
     "--patient", "patients", multiple=True, help="A page for this patient (repeatable) [a telling few]."
 )
-def report(*, analysis: Path, out: Path, patients: tuple[str, ...]) -> None:
-    """Write the report of ANALYSIS, a folder made by `run`: one HTML file that needs nothing else."""
-    if out.suffix.lower() not in (".html", ".htm"):
-        problem = f"'{out.name}' is not an HTML file."
-        raise MilError(problem, "--out", "Name a file that ends in .html.")
+@click.option(
+    "--paper", type=click.Choice(["a4", "letter"]), default="a4", show_default=True, help="Size of a PDF."
+)
+def report(*, analysis: Path, out: Path, patients: tuple[str, ...], paper: str) -> None:
+    """Write the report of ANALYSIS, a folder made by `run`: one HTML or PDF file that needs nothing else."""
+    ending = out.suffix.lower()
+    if ending not in (".html", ".htm", ".pdf"):
+        problem = f"'{out.name}' is neither an HTML nor a PDF file."
+        raise MilError(problem, "--out", "Name a file that ends in .html or .pdf.")
     if out.is_dir() or not out.absolute().parent.is_dir():
         problem = f"'{out}' cannot be written."
         raise MilError(problem, "--out", "Name a file in a folder that exists.")
-    from dashboard.report import html
+    from dashboard.report import html, pdf
     from milcore.analysis import Analysis
 
-    text = html(Analysis.open(analysis), patients=list(patients) or None)
-    _write_whole(out, text)
+    with _telling() as progress, progress.stage("report"):
+        told: dict[str, Any] = {"patients": list(patients) or None, "progress": progress}
+        found = Analysis.open(analysis)
+        made = pdf(found, size=paper, **told) if ending == ".pdf" else html(found, **told).encode()
+        _write_whole(out, made)
     click.echo(f"Written: {out}")
 
 
-def _write_whole(out: Path, text: str) -> None:
+def _write_whole(out: Path, content: bytes) -> None:
     """The file appears complete or not at all."""
     aside = out.absolute().with_name(f".{out.name}-{os.getpid()}")
     try:
-        with aside.open("x", encoding="utf-8") as file:
-            file.write(text)
+        with aside.open("xb") as file:
+            file.write(content)
         aside.replace(out)
     finally:
         aside.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The report: one HTML page that needs no network, no script and no browser of ours; it prints as it reads.
+"""The report of an analysis: what its pages say, in which order. How they are set is another file's work.
 
 Plain words come first and numbers never without their interval. Patients are explained by models that never
 saw them. What an analysis does not hold is left out, not invented.
@@ -8,18 +8,31 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dashboard import drivers, outcome, pictures, theme, trust
-from dashboard.casepage import BANNER, patient_page, safe, scale, span
+from dashboard import casepage, drivers, method, outcome, paper, pictures, theme, trust, webpage
+from dashboard.document import (
+    BANNER,
+    Block,
+    Document,
+    Figure,
+    Group,
+    Heading,
+    Link,
+    Listing,
+    Page,
+    Row,
+    Table,
+    Words,
+)
 from dashboard.theme import interval, percent, short
 from milcore.errors import MilError
+from milcore.progress import Progress
 
 if TYPE_CHECKING:
     from milcore.analysis import Analysis
 
-__all__ = ["html", "telling"]
+__all__ = ["describe", "html", "pdf", "telling"]
 
 _ORDER = (
     "(pairs of one fold, mean over repeats); 0.5 is chance, 1 is perfect; its interval is where this procedure lies on "
@@ -45,9 +58,28 @@ MEANING = {
 }  # of the scores, by kind of label
 
 
-def html(analysis: Analysis, *, patients: Sequence[str] | None = None) -> str:
-    """The whole report as one HTML text: the cohort's page, then one page for each of `patients` (default:
-    `telling`).
+def html(
+    analysis: Analysis, *, patients: Sequence[str] | None = None, progress: Progress | None = None
+) -> str:
+    """`describe` as one HTML text."""
+    return webpage.html(describe(analysis, patients=patients, progress=progress))
+
+
+def pdf(
+    analysis: Analysis,
+    *,
+    patients: Sequence[str] | None = None,
+    size: str = "a4",
+    progress: Progress | None = None,
+) -> bytes:
+    """`describe` as a PDF on paper of a `size` of `paper.SIZES`."""
+    return paper.pdf(describe(analysis, patients=patients, progress=progress), size=size)
+
+
+def describe(
+    analysis: Analysis, *, patients: Sequence[str] | None = None, progress: Progress | None = None
+) -> Document:
+    """The whole report: the cohort's page, then one page for each of `patients` (default: `telling`).
 
     MilError for a patient who is not in the analysis.
     """
@@ -57,17 +89,15 @@ def html(analysis: Analysis, *, patients: Sequence[str] | None = None) -> str:
         if name not in there:
             problem = f"There is no patient '{name}' in this analysis."
             raise MilError(problem, "--patient", f"Patients are named like '{min(there)}'.")
-    title = f"Milscope: {analysis.settings.target}"
-    pages = [
-        _cohort_page(analysis, chosen),
-        *(patient_page(analysis, name, k) for k, name in enumerate(chosen)),
-    ]
-    style = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>{safe(title)}</title><style>{style}</style></head>\n<body>{''.join(pages)}</body></html>\n"
-    )
+    told, pages = progress or Progress(), [_cohort_page(analysis, chosen)]
+    for k, name in enumerate(chosen):
+        told.share((k + 1) / (len(chosen) + 1))
+        pages.append(casepage.patient_page(analysis, name, _anchor(k)))
+    return Document(f"Milscope: {analysis.settings.target}", tuple(pages))
+
+
+def _anchor(place: int) -> str:
+    return f"p{place}"
 
 
 def telling(analysis: Analysis, *, wrong: int = 6) -> list[str]:
@@ -82,30 +112,31 @@ def telling(analysis: Analysis, *, wrong: int = 6) -> list[str]:
 # ---------------------------------------------------------------- the cohort
 
 
-def _cohort_page(analysis: Analysis, chosen: Sequence[str]) -> str:
+def _cohort_page(analysis: Analysis, chosen: Sequence[str]) -> Page:
     facts = analysis.facts
-    parts = [
-        f'<p class="ruo">{BANNER}</p>',
-        f"<h1>Can “{safe(analysis.settings.target)}” be read from the cells?</h1>",
-        _identity(analysis),
-        f'<p class="finding">{safe(facts["verdict"]["words"])}</p>',
-        _ranking(analysis),
-        _cells(analysis),
-        _explanation(analysis),
-        _trust(analysis),
-        _warnings(facts),
-        _method(analysis),
-        _limits(analysis),
-        _all_patients(analysis, chosen),
+    blocks: list[Block] = [
+        Words(BANNER, "banner"),
+        Heading(f"Can “{analysis.settings.target}” be read from the cells?", 1),
+        *_identity(analysis),
+        Words(facts["verdict"]["words"], "finding"),
+        *_ranking(analysis),
+        *_cells(analysis),
+        *_explanation(analysis),
+        *_trust(analysis),
+        *_warnings(facts),
+        *method.card(analysis),
+        *method.steps(analysis),
+        *method.limits(analysis),
+        *_all_patients(analysis, chosen),
     ]
-    return "".join(parts)
+    return Page(f"{short(analysis.settings.target, 40)}, the cohort", "cohort", tuple(blocks))
 
 
-def _identity(analysis: Analysis) -> str:
+def _identity(analysis: Analysis) -> list[Block]:
     facts, source = analysis.facts, analysis.cohort.source
     size, files = facts["cohort"], source.get("files", [])
     of = "regions: " if analysis.cohort.bag == "region" else ""
-    counts = [safe(words) for words in outcome.counted(facts)]
+    counts = outcome.counted(facts)
     if facts["counts"]["unlabelled"]:
         counts.append(f"{facts['counts']['unlabelled']} unlabelled")
     first = [
@@ -115,80 +146,85 @@ def _identity(analysis: Analysis) -> str:
         f"{size['features']} features",
     ]
     second = [
-        f"from {safe(', '.join(short(name, 60) for name in files))}" if files else "",
+        f"from {', '.join(short(name, 60) for name in files)}" if files else "",
         f"{datetime.date.today().isoformat()}",
-        f"Milscope {safe(facts['versions'].get('milscope', ''))}",
-        f"data {safe(size['fingerprint'][:12])}",
+        f"Milscope {facts['versions'].get('milscope', '')}",
+        f"data {size['fingerprint'][:12]}",
         f"seed {facts['settings'].get('seed', 0)}",
     ]
-    lines = (" · ".join(part for part in line if part) for line in (first, second))
-    return f'<p class="facts">{"<br>".join(lines)}</p>'
+    return [Words(" · ".join(part for part in line if part), "facts") for line in (first, second)]
 
 
-def _ranking(analysis: Analysis) -> str:
+def _ranking(analysis: Analysis) -> list[Block]:
     table, facts = outcome.patients(analysis), analysis.facts
     known = table["label"] != ""
     right = int((known & ~table["wrong"]).sum())
-    unit, words = analysis.cohort.bag, ""
+    unit, said = analysis.cohort.bag, []
     if facts["classes"]:
         where = (
             "lie on their label's side of the threshold"
             if facts["task"] == "binary"
             else "are predicted as labelled"
         )
-        words = f"{right} of {int(known.sum())} labelled {unit}s {where}."
+        said.append(f"{right} of {int(known.sum())} labelled {unit}s {where}.")
     if facts["repeats"] > 1 and table["open"].any():
-        words += f" {int(table['open'].sum())} {unit}s are not decided: their models disagree about the side."
+        n = int(table["open"].sum())
+        said.append(
+            f"{n} {unit}{' is' if n == 1 else 's are'} not decided: the models disagree about the side."
+        )
     shown = {
-        "binary": f"the probability of “{safe(facts['towards'])}”",
+        "binary": f"the probability of “{facts['towards']}”",
         "multiclass": "the probability of the class predicted for it",
-        "regression": f"predicted {safe(outcome.target(facts))}",
+        "regression": f"predicted {outcome.target(facts)}",
         "survival": "its risk against the average training patient",
     }[facts["task"]]
     caption = (
         f"Each dot is one {unit}: {shown}, by models that never saw this patient. Colour and shape: true label. "
         "Whisker: range over the retrained models (not a confidence interval)."
     )
-    figure = pictures.ranking(analysis)
-    said = f"<p>{words}</p>" if words else ""
-    return f"<h2>Every {unit}</h2>{said}<figure>{figure}<figcaption>{caption}</figcaption></figure>"
+    words = [Words(" ".join(said))] if said else []
+    return [Heading(f"Every {unit}"), *words, Figure(pictures.ranking(analysis), caption)]
 
 
-def _trust(analysis: Analysis) -> str:
+def _trust(analysis: Analysis) -> list[Block]:
     facts = analysis.facts
     few = any(warning["kind"] == "small_cohort" for warning in facts["warnings"])
-    lead = "<p><b>Exploratory: with so few patients no performance is claimed.</b></p>" if few else ""
-    rows = "".join(
-        f'<tr><td>{_capital(theme.score_name(name))}</td><td class="n">{interval(score)}</td></tr>'
-        for name, score in facts["scores"].items()
-    )
-    table = (
-        f'<table><tr><th>Score, out of fold</th><th class="n">value (95 % interval)</th></tr>{rows}</table>'
-    )
-    grey = ' class="grey"' if few else ""
-    words = f"<p class=quiet>{MEANING[facts['task']]}</p>"
+    blocks: list[Block] = [Heading("Can the model be believed?")]
+    if few:
+        blocks.append(Words("", lead="Exploratory: with so few patients no performance is claimed."))
+    rows = [(_capital(theme.score_name(name)), interval(score)) for name, score in facts["scores"].items()]
     caption = {
         "regression": "Predicted against measured; dashed: equal.",
-        "survival": f"Kaplan-Meier with 95 % bands. {safe(trust.log_rank(facts)) if 'survival' in facts else ''}",
+        "survival": f"Kaplan-Meier with 95 % bands. {trust.log_rank(facts) if 'survival' in facts else ''}",
     }.get(facts["task"], "ROC curve, mean over folds and repeats.")
-    curve = f"<figure>{pictures.fit(analysis)}<figcaption>{caption}</figcaption></figure>"
-    parts = f'{table}<div class="row">{curve}{_chance(analysis)}</div>'
-    beside = _needed(analysis) + _confounders(facts)
-    return f"<h2>Can the model be believed?</h2>{lead}<div{grey}>{parts}</div>{words}{beside}"
+    inner: tuple[Block, ...] = (
+        Table(("Score, out of fold", "value (95 % interval)"), (*rows, *_sides(analysis)), numbers=(1,)),
+        Row((Figure(pictures.fit(analysis), caption), *_chance(analysis))),
+    )
+    blocks += [Group(inner, pale=few), Words(MEANING[facts["task"]], "quiet")]
+    return [*blocks, *_needed(analysis), *_confounders(facts)]
 
 
-def _chance(analysis: Analysis) -> str:
+def _sides(analysis: Analysis) -> list[tuple[str, str]]:
+    """Sensitivity and specificity at the threshold, of two classes."""
+    if analysis.facts["task"] != "binary" or analysis.cohort.bag == "region":
+        return []  # regions of one patient are not independent, so no interval counts them
+    found = trust.sides(outcome.patients(analysis), analysis.facts["positive"])
+    return [(f"{name} at the threshold", words) for name, words in found.items()]
+
+
+def _chance(analysis: Analysis) -> list[Figure]:
     null = analysis.facts.get("null")
     if not null:
-        return ""
+        return []
     caption = (
-        f"Shuffled labels ({null['permutations']:,} times), {safe(null['chain'])}: {theme.p_value(null)}. "
+        f"Shuffled labels ({null['permutations']:,} times), {null['chain']}: {theme.p_value(null)}. "
         f"The line is this cohort, {null['observed']:.2f}."
     )
-    return f"<figure>{pictures.null(analysis)}<figcaption>{caption}</figcaption></figure>"
+    return [Figure(pictures.null(analysis), caption)]
 
 
-def _needed(analysis: Analysis) -> str:
+def _needed(analysis: Analysis) -> list[Block]:
     """Milscope beside what is simpler: its members alone and the plain baselines."""
     facts = analysis.facts
     members = facts["pooling"]["members"]
@@ -197,134 +233,77 @@ def _needed(analysis: Analysis) -> str:
     rows += list(facts.get("baselines", {}).items())
     scored = [(name, scores[facts["main"]]) for name, scores in rows]
     if len(scored) < 2:
-        return ""
-    words = f"<p>{safe(trust.needed(facts))}</p>"
-    picture = pictures.intervals(scored, facts)
-    return f"<h3>Is looking at single cells needed?</h3>{words}<figure>{picture}</figure>"
+        return []
+    picture = Figure(pictures.intervals(scored, facts))
+    return [Heading("Is looking at single cells needed?", 3), Words(trust.needed(facts)), picture]
 
 
-def _confounders(facts: dict[str, Any]) -> str:
-    words = f"<p>{safe(trust.confounded(facts))}</p>{_listed(facts, confounding=True)}"
-    return f"<h3>Could it be something else?</h3>{words}"
+def _confounders(facts: dict[str, Any]) -> list[Block]:
+    found = _listed(facts, confounding=True)
+    return [Heading("Could it be something else?", 3), Words(trust.confounded(facts)), *found]
 
 
-def _cells(analysis: Analysis) -> str:
-    facts = analysis.facts
-    table = drivers.by_class(analysis).head(8)
-    classes = outcome.groups(facts)
-    listed = ""
+def _cells(analysis: Analysis) -> list[Block]:
+    facts, blocks = analysis.facts, [Heading("Which cells drive the predictions?")]
+    table, classes = drivers.by_class(analysis).head(8), outcome.groups(analysis.facts)
+    listed: list[Block] = []
     if len(table):
-        heads = "".join(f'<th class="n">{safe(short(name))}</th>' for name in classes)
-        rows = "".join(
-            f"<tr><td>{safe(row['group'])}</td>"
-            + "".join(f'<td class="n">{row["contribution " + name]:+.2f}</td>' for name in classes)
-            + "".join(f'<td class="n">{safe(percent(row["share " + name]))}</td>' for name in classes)
-            + "</tr>"
+        rows = tuple(
+            (
+                str(row["group"]),
+                *(f"{row['contribution ' + name]:+.2f}" for name in classes),
+                *(percent(row["share " + name]) for name in classes),
+            )
             for row in table.to_dict("records")
         )
-        wide, both = f'<th colspan="{len(classes)}">', heads + heads
-        listed = (
-            f'<div class="wide"><table><tr><th></th>{wide}Mean contribution to the score in</th>{wide}Share of cells in'
-            f"</th></tr><tr><th>Cell type</th>{both}</tr>{rows}</table></div>"
-            '<p class="quiet">Positive argues for '
-            f"“{safe(facts['towards'])}”. Descriptive: judged with the outcome in view.</p>"
-        )
+        names, n = tuple(short(name) for name in classes), len(classes)
+        over = (("", 1), ("Mean contribution to the score in", n), ("Share of cells in", n))
+        words = f"Positive argues for “{facts['towards']}”. Descriptive: judged with the outcome in view."
+        numbers = tuple(range(1, 2 * n + 1))
+        listed = [Table(("Cell type", *names, *names), rows, numbers, over), Words(words, "quiet")]
     picture = pictures.umap(analysis)
     caption = "All cells, alike cells close together (approximate UMAP), coloured by importance."
-    figure = (
-        f"<figure>{picture}{scale(analysis)}<figcaption>{caption}</figcaption></figure>" if picture else ""
-    )
-    return f"<h2>Which cells drive the predictions?</h2>{listed}{figure}"
+    if picture:
+        listed += [Figure(picture, caption), casepage.ramp(analysis)]
+    return [*blocks, *listed]
 
 
-def _explanation(analysis: Analysis) -> str:
+def _explanation(analysis: Analysis) -> list[Block]:
     """Whether the explanation is true to the model, and finds the cells that are known."""
-    words = f"<p>{safe(trust.faithful(analysis))}</p>"
+    blocks: list[Block] = [Heading("Can the explanation be believed?"), Words(trust.faithful(analysis))]
     if "faithfulness" in analysis.facts:
-        caption = f"Score lost ({safe(outcome.unit(analysis.facts))}) as cells are taken away. {trust.HOW}"
-        words += (
-            f"<p><b>{trust.NOT_PROOF}</b></p><figure>{pictures.faithfulness(analysis)}"
-            f"<figcaption>{caption}</figcaption></figure>"
-        )
+        caption = f"Score lost ({outcome.unit(analysis.facts)}) as cells are taken away. {trust.HOW}"
+        blocks += [Words("", lead=trust.NOT_PROOF), Figure(pictures.faithfulness(analysis), caption)]
     known = trust.known(analysis)
-    return f"<h2>Can the explanation be believed?</h2>{words}{f'<p>{safe(known)}</p>' if known else ''}"
+    return [*blocks, Words(known)] if known else blocks
 
 
-def _warnings(facts: dict[str, Any]) -> str:
+def _warnings(facts: dict[str, Any]) -> list[Block]:
     items = _listed(facts, confounding=False)
-    return f"<h2>What to know about this cohort</h2>{items}" if items else ""
+    return [Heading("What to know about this cohort"), *items] if items else []
 
 
-def _listed(facts: dict[str, Any], *, confounding: bool) -> str:
-    items = "".join(f"<li>{safe(words)}</li>" for words in trust.doubts(facts, confounding=confounding))
-    return f"<ul>{items}</ul>" if items else ""
+def _listed(facts: dict[str, Any], *, confounding: bool) -> list[Block]:
+    items = trust.doubts(facts, confounding=confounding)
+    return [Listing(tuple(items))] if items else []
 
 
-def _method(analysis: Analysis) -> str:
-    facts, settings = analysis.facts, analysis.settings
-    members = facts["pooling"]["members"]
-    named = " and ".join(f"{safe(name)} (weight {one['weight']:.2f})" for name, one in members.items())
-    kept = (
-        f" Only patients labelled {safe(' or '.join(settings.classes))} were kept."
-        if settings.classes
-        else ""
-    )
-    versions = ", ".join(f"{safe(name)} {safe(number)}" for name, number in facts["versions"].items())
-    return (
-        "<h2>Method</h2><p>A patient’s score is a weighted mean of the evidence of the patient’s cells, in "
-        f"{safe(outcome.unit(facts))}, towards “{safe(facts['towards'])}”; "
-        "a cell’s contribution is its part of that sum, importance is that contribution "
-        f"relative to an average cell. Members: {named}, {safe(facts['pooling']['rule'])}. "
-        f"{facts['folds']}-fold cross-validation, patients never split between folds, stratified by label, "
-        f"{facts['repeats']} repeats (effort {safe(settings.effort)}); every number and colour of a patient comes from "
-        f"models trained without that patient. {safe(facts['task_why'])} Feature transform: "
-        f"{safe(settings.transform)}.{_prepared(analysis)}{kept} Seed {settings.seed}.</p>"
-        f'<p class="quiet">{versions}.</p>'
-    )
-
-
-def _prepared(analysis: Analysis) -> str:
-    """What else was done to the features."""
-    settings = analysis.settings
-    words = " Each region’s median was taken from its features." if settings.centre == "region" else ""
-    if settings.context:
-        words += f" The mean features of the {settings.context} nearest cells in the tissue were added to each cell’s."
-    return words
-
-
-def _limits(analysis: Analysis) -> str:
-    items = [
-        "Internal cross-validation only: no external cohort was used, and other laboratories may differ.",
-        "Steps that use all cells (neighbour graph, UMAP) never see labels; they do share marker distributions.",
-        "A high importance says what the model used, not what causes the outcome.",
-        "“Without these cells” leaves model, features and neighbours unchanged; it is not the effect of a treatment.",
-    ]
-    if "probes" not in analysis.facts:
-        items.append("Batch, site and other covariates were not tested as an explanation of the predictions.")
-    return f"<h2>Limits</h2><ul>{''.join(f'<li>{item}</li>' for item in items)}</ul>"
-
-
-def _all_patients(analysis: Analysis, chosen: Sequence[str]) -> str:
+def _all_patients(analysis: Analysis, chosen: Sequence[str]) -> list[Block]:
     table = outcome.patients(analysis).sort_values(["called_as", "value"], ascending=False, kind="stable")
     where = {name: place for place, name in enumerate(chosen)}
     rows = []
     for row in table.to_dict("records"):
         name = str(row["patient"])
-        shown = safe(short(name, 60))
-        linked = f'<a href="#p{where[name]}">{shown}</a>' if name in where else shown
-        region = f" · {safe(row['region'])}" if "region" in row else ""
-        value = safe(outcome.listed(analysis.facts, row))
-        rows.append(
-            f'<tr><td>{linked}{region}</td><td>{safe(row["label"]) or "no label"}</td><td class="n">{value}</td>'
-            f'<td class="n">{safe(span(row))}</td><td>{_state(row)}</td></tr>'
-        )
-    head = (
-        '<tr><th>Patient</th><th>Label</th><th class="n">Predicted</th><th class="n">Range</th><th></th></tr>'
-    )
-    return f'<h2>All patients</h2><div class="wide"><table>{head}{"".join(rows)}</table></div>'
+        shown = short(name, 60) + (f" · {row['region']}" if "region" in row else "")
+        linked = Link(shown, _anchor(where[name])) if name in where else shown
+        value = outcome.listed(analysis.facts, row)
+        label = outcome.truth(analysis.facts, row) or "no label"
+        rows.append((linked, label, value, casepage.span(row), _state(row)))
+    head = ("Patient", "Label", "Predicted", "Range", "Remark")
+    return [Heading("All patients"), Table(head, tuple(rows), numbers=(2, 3))]
 
 
-def _state(row: dict[str, Any]) -> str:
+def _state(row: dict[Any, Any]) -> str:
     return "not decided" if row["open"] else "label differs" if row["wrong"] else ""
 
 

@@ -8,6 +8,7 @@ about 3 on white and on near-black, so that light and dark share them; only the 
 
 from __future__ import annotations
 
+import colorsys
 import html
 import math
 from collections.abc import Mapping, Sequence
@@ -85,7 +86,11 @@ def hues(n: int) -> list[str]:
     if n <= len(HUES):
         return list(HUES[:n])
     golden = 137.508  # degrees; neighbours in the list end up far apart on the circle
-    return [f"hsl({(k * golden) % 360:.0f},{(45, 60)[k % 2]}%,{(42, 55, 48)[k % 3]}%)" for k in range(n)]
+    rgb = [
+        colorsys.hls_to_rgb((k * golden / 360) % 1, (0.42, 0.55, 0.48)[k % 3], (0.45, 0.60)[k % 2])
+        for k in range(n)
+    ]
+    return ["#" + "".join(f"{round(255 * part):02x}" for part in colour) for colour in rgb]
 
 
 def template(*, dark: bool = False) -> go.layout.Template:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
 from dashboard import outcome, theme
 
 if TYPE_CHECKING:
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 NUMBER = "number of cells"  # the baseline that asks whether sampling alone tells the label
 CONFOUNDING = ("batch_predicts_label", "cells_predict_label", "suspected_leak")  # kinds of warnings
 WEAK = 0.05  # from 0.5: a smaller AUROC of a kind of cells sets nothing apart
+Z95 = 1.96
 TENTH = 0.1  # share of the cells whose removal is put into words
 NOT_PROOF = "Faithful to the model, not proof of biology."
 HOW = (
@@ -174,3 +177,20 @@ def unseen(analysis: Analysis) -> list[str]:
         "Steps over all cells (transform, scaling for the neighbour graph, the graph, UMAP) never saw labels; they do "
         f"share marker distributions between patients.{inside}",
     ]
+
+
+def sides(patients: pd.DataFrame, positive: str) -> dict[str, str]:
+    """Sensitivity and specificity of the calls of `outcome.patients`, each with its 95 % interval (Wilson 1927) and the
+    patients it was counted on."""
+    known = patients[(patients["label"] != "") & patients["prediction"].notna()]
+    right, out = ~known["wrong"], {}
+    for name, here in (
+        ("Sensitivity", known["label"] == positive),
+        ("Specificity", known["label"] != positive),
+    ):
+        k, n = int((right & here).sum()), int(here.sum())
+        middle, width = (k + Z95**2 / 2) / (n + Z95**2), Z95 / (n + Z95**2)
+        half = width * (k * (n - k) / n + Z95**2 / 4) ** 0.5
+        low, high = max(0.0, middle - half), min(1.0, middle + half)
+        out[name] = f"{theme.interval({'value': k / n, 'low': low, 'high': high})}, {k} of {n}"
+    return out

@@ -76,7 +76,7 @@ def sentence(analysis: Analysis, row: pd.Series, table: pd.DataFrame) -> str:
         others = analysis.predictions.drop(index=row.name).dropna(subset=["score"])
         below = int((others["score"] < row["score"]).sum())
         words += f", higher than {below} of the {len(others)} others"
-    return f"{words}. {_strongest(analysis, row, table)}"
+    return f"{words}. {strongest(analysis, row, table)}"
 
 
 def _called(row: pd.Series) -> str:
@@ -84,7 +84,8 @@ def _called(row: pd.Series) -> str:
     return f"{row['patient']}, {row['region']}," if "region" in row else str(row["patient"])
 
 
-def _strongest(analysis: Analysis, row: pd.Series, table: pd.DataFrame) -> str:
+def strongest(analysis: Analysis, row: pd.Series, table: pd.DataFrame) -> str:
+    """Which group of cells moves the prediction most, in one sentence."""
     facts, least = analysis.facts, MOVES
     if facts["task"] == "regression":
         least *= float(np.ptp(analysis.predictions["prediction"])) or 1.0

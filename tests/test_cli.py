@@ -406,10 +406,15 @@ def test_report_of_one_patient(tiny_run: Run, tmp_path: Path, inside: Inside) ->
     code, _, _ = inside("report", tiny_run[0], "--out", tmp_path / "r.html", "--patient", "P05")
     assert code == 0
     assert "P05" in (tmp_path / "r.html").read_text(encoding="utf-8")
+    code, _, _ = inside(
+        "report", tiny_run[0], "--out", tmp_path / "r.pdf", "--paper", "letter", "--patient", "P05"
+    )
+    assert code == 0
+    assert (tmp_path / "r.pdf").read_bytes().startswith(b"%PDF-1.")
     code, _, err = inside("report", tiny_run[0], "--out", tmp_path / "s.html", "--patient", "nobody")
     assert code == 2
     assert "nobody" in three_lines(err)[0]
-    assert [path.name for path in tmp_path.iterdir()] == ["r.html"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["r.html", "r.pdf"]
 
 
 def test_sample(tmp_path: Path, inside: Inside) -> None:

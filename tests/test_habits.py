@@ -25,8 +25,9 @@ LINE = re.findall(
     """
 errors progress folder measures tasks names cohort columns tables patients readers surroundings preprocess
 neighbours folds neighbourhood models training case stacking evidence faithfulness validation baselines probes
-projection phenotypes analysis results chain sample_data theme outcome trust checks colouring drivers maps figures
-pictures casepage report workspace worker jobs cli targets why selection state widgets views frame app
+projection phenotypes analysis results chain sample_data theme outcome trust checks colouring drivers why maps
+figures svg document webpage ink paper pictures casepage method report workspace worker jobs cli targets selection
+state widgets views frame app
 """,
 )
 SCREEN = LINE[LINE.index("state") :]  # the only files that know Streamlit

@@ -5,21 +5,25 @@ from __future__ import annotations
 import base64
 import io
 import re
+import shlex
 from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
-from dashboard import pictures, report
+from dashboard import method, pictures, report, trust
+from dashboard.cli import cli
 from milcore.analysis import Analysis
 from milcore.errors import MilError
+from milcore.training import Settings
 from tests.tiny import NASTY, PATIENTS
 
 pytestmark = pytest.mark.xdist_group("tiny")  # one process trains the tiny cohort, once
 
-VOID = {"meta", "br"}
+VOID = {"meta"}
 
 
 class Reader(HTMLParser):
@@ -111,7 +115,7 @@ def test_every_wrong_patient_is_marked(analysis: Analysis) -> None:
         label=analysis.predictions["label"].map({"yes": "no", "no": "yes", "": ""})
     )
     page = report.html(replace(analysis, predictions=turned), patients=["P01"])
-    assert page.count("label differs") + page.count(">not decided<") >= 10
+    assert page.count("label differs") + page.count(">not decided</td>") >= 10
 
 
 def test_explanation_before_model_each_warning_once(analysis: Analysis) -> None:
@@ -149,12 +153,13 @@ def test_faithfulness_is_drawn_on_its_scale(analysis: Analysis) -> None:
     curve, flat = {"curve": [0, 1, 2]}, {"curve": [0, 0, 0]}
     chance = {"low": [0, -1, -1], "high": [0, 1, 1]}
     found = {"steps": steps, "importance": curve, "attention": flat, "random": chance}
-    svg = pictures.faithfulness(replace(analysis, facts=analysis.facts | {"faithfulness": found}))
+    picture = pictures.faithfulness(replace(analysis, facts=analysis.facts | {"faithfulness": found}))
+    svg = picture.markup
     lines = re.findall(r'<polyline points="([^"]+)"', svg)
     heights = [[float(point.split(",")[1]) for point in line.split()] for line in lines]
     assert heights[1] == [heights[0][0]] * 3, "attention stays at zero"
     assert heights[0][0] - heights[0][1] == pytest.approx(heights[0][1] - heights[0][2], abs=0.11)
-    assert "by attention" in svg
+    assert "by attention" in [words for _, words in picture.key]
 
 
 def test_an_unknown_patient_is_refused(analysis: Analysis) -> None:
@@ -167,13 +172,15 @@ def test_forty_patients_stay_small(page: str) -> None:
 
 
 def test_maps_show_the_cells_in_their_colours(analysis: Analysis) -> None:
-    svg = pictures.tissue(analysis, "P01", "R0")
+    picture = pictures.tissue(analysis, "P01", "R0")
+    assert picture
+    svg = picture.markup
     (data,) = re.findall(r"base64,([^\"]+)", svg)
-    picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB"), dtype=int)
-    assert picture.shape == (450, 450, 3)
-    drawn = (picture != 255).any(axis=2)
+    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB"), dtype=int)
+    assert pixels.shape == (450, 450, 3)
+    drawn = (pixels != 255).any(axis=2)
     assert 0.005 < drawn.mean() < 0.5
-    warm = (picture[..., 0] > picture[..., 2] + 60) & drawn
+    warm = (pixels[..., 0] > pixels[..., 2] + 60) & drawn
     assert warm.any(), "the planted cells are orange"
     assert "µm" in svg
 
@@ -182,7 +189,43 @@ def test_without_coordinates_types_or_null(analysis: Analysis) -> None:
     cells = analysis.cohort.cells.drop(columns="cell_type").assign(x=np.float32("nan"), y=np.float32("nan"))
     facts = {name: fact for name, fact in analysis.facts.items() if name not in ("null", "faithfulness")}
     bare = replace(analysis, cohort=replace(analysis.cohort, cells=cells), facts=facts)
-    page = report.html(bare, patients=["P01"])
-    assert "strongest 1 %" in page
-    assert "Tissue of" not in page
-    assert "Not assessed: needs at least two repeats." in page
+    text = report.describe(bare, patients=["P01"]).text
+    assert "strongest 1 %" in text
+    assert "Tissue of" not in text
+    assert "Not assessed: needs at least two repeats." in text
+
+
+def test_the_method_names_every_setting_that_was_made(analysis: Analysis) -> None:
+    settings = Settings(target="a b", classes=("x", "y z"), effort="quick", context=5, positive="x")
+    line = method.command(settings)
+    assert "--target 'a b'" in line
+    assert "--classes 'x,y z'" in line
+    given = shlex.split(line)
+    asked = cli.commands["run"].make_context("run", ["cells", *given[3:]])
+    assert asked.params | {"target": "a b", "context": 5, "positive": "x", "effort": "quick"} == asked.params
+    assert set(given[given.index("--classes") + 1].split(",")) == set(asked.params["classes"])
+    assert method.command(analysis.settings) in report.describe(analysis, patients=[]).text
+
+
+def test_sensitivity_and_specificity_are_counted() -> None:
+    table = pd.DataFrame(
+        {"label": ["a"] * 10 + ["b"] * 10 + [""], "prediction": 0.5, "wrong": [False] * 8 + [True] * 13}
+    )
+    found = trust.sides(table, "a")
+    assert found["Sensitivity"] == "0.80 (0.49 to 0.94), 8 of 10"  # Wilson, as in any table of it
+    assert found["Specificity"].startswith("0.00 (0.00 to 0.28)")
+
+
+CLAIM = re.compile(r"better than chance|signal was found|tells \w+ from", re.IGNORECASE)
+
+
+def test_a_cohort_without_signal_makes_no_claim(analysis: Analysis) -> None:
+    verdict = {
+        "kind": "none",
+        "words": "No signal found: the cells do not tell no from yes better than chance: …",
+    }
+    facts = analysis.facts | {"verdict": verdict, "warnings": []}
+    text = report.describe(replace(analysis, facts=facts), patients=["P01"]).text
+    claims = [line for line in text.splitlines() if CLAIM.search(line) and "No signal found" not in line]
+    assert claims == []
+    assert text.index("No signal found") < text.index("Every patient"), "it is said before anything is shown"
