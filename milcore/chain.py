@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from milcore import neighbourhood, validation
+from milcore import neighbourhood, permutation, validation
 from milcore.analysis import VERSION, Analysis
 from milcore.baselines import baseline, summaries
 from milcore.case import Case, case_of
@@ -172,7 +172,7 @@ def _judged(
         out["threshold"] = float(task.link(cut).mean())
     permutations = PERMUTATIONS if settings.permutations is None else settings.permutations
     if permutations:
-        out["null"] = validation.null(
+        out["null"] = permutation.null(
             around.kernels,
             dealt,
             task,

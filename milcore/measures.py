@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.stats import rankdata
 
-__all__ = ["auroc", "concordance", "rank_correlation"]
+__all__ = ["auroc", "concordance", "log_rank", "rank_correlation"]
 
 
 def auroc(score: np.ndarray, y: np.ndarray, fold: np.ndarray) -> np.ndarray:
@@ -53,6 +53,17 @@ def rank_correlation(score: np.ndarray, y: np.ndarray, fold: np.ndarray) -> np.n
         a, b = (_centred_ranks(values, here) for values in (score, y))
         sums += (a * b).sum(-1), (a * a).sum(-1), (b * b).sum(-1)
     return sums[0] / np.maximum(np.sqrt(sums[1] * sums[2]), 1e-12)
+
+
+def log_rank(y: np.ndarray, higher: np.ndarray) -> float:
+    """The log-rank statistic (Mantel 1966) of two groups: y (n, 2) of time and event, higher (n,) bool."""
+    time, event = y.T
+    at = np.unique(time[event == 1])
+    there, dies = time >= at[:, None], (time == at[:, None]) & (event == 1)
+    n, d = there.sum(1), dies.sum(1)
+    n1, d1 = (there & higher).sum(1), (dies & higher).sum(1)
+    variance = (d * n1 * (n - n1) * (n - d) / np.maximum(n * n * (n - 1), 1)).sum()
+    return float((d1 - d * n1 / n).sum() ** 2 / variance) if variance > 0 else 0.0
 
 
 def _centred_ranks(values: np.ndarray, here: np.ndarray) -> np.ndarray:

@@ -18,7 +18,16 @@ from milcore.folds import Plan
 from milcore.neighbours import Graph
 from milcore.tasks import Task
 
-__all__ = ["SCALES", "Abundance", "Ridge", "abundance", "cross_fit", "evidence", "kernel_regression"]
+__all__ = [
+    "SCALES",
+    "Abundance",
+    "Ridge",
+    "abundance",
+    "cross_fit",
+    "evidence",
+    "kernel_regression",
+    "relative_abundance",
+]
 
 SCALES = (1, 3, 6, 12, 24)  # diffusion steps: real cohorts like 1 to 6, rare subsets 12 to 24
 # Inverse ridge, against a kernel of mean variance 1: rare subsets need weak ridges.
@@ -79,6 +88,15 @@ def abundance(
             means.append(mean)
         share(done / SCALES[-1])
     return Abundance(graph, np.stack(kernels), start, np.stack(means), mass)
+
+
+def relative_abundance(around: Abundance, steps: int, among: np.ndarray) -> np.ndarray:
+    """(M, B) float32 abundance of each patient around each node after `steps`, relative to the mean of the patients
+    `among` (B,), less 1."""
+    q = around.start.toarray().astype(np.float32)
+    for _ in range(steps):
+        q = around.graph.step @ q
+    return _relative(q, q[:, among].mean(1), among)
 
 
 def _kernel(q: np.ndarray, mean: np.ndarray, mass: np.ndarray, kept: np.ndarray) -> np.ndarray:

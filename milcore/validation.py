@@ -1,4 +1,4 @@
-"""How far a score can be believed: scores with intervals, the permutation null, and the verdict."""
+"""How far a score can be believed: scores with intervals, what is said beside them, and the verdict."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from scipy.optimize import brentq
 
 from milcore.folds import Plan
+from milcore.measures import log_rank
+from milcore.permutation import within
 from milcore.tasks import Binary, Multiclass, Regression, Survival, Task
 
 __all__ = [
@@ -20,7 +21,6 @@ __all__ = [
     "confusion",
     "difference",
     "leading",
-    "null",
     "roc",
     "scores",
     "survival_groups",
@@ -35,7 +35,6 @@ FEW = 10  # patients in the smaller class, or events, below which nothing is cla
 FEW_VALUES = 20  # the same for patients with a number
 RESAMPLES = 1000
 Z95 = 1.959964
-NULL_COSTS = (1.0, 10.0, 100.0)
 WIDENED = 2.0  # of an interval without a null: typical of those with one
 LEAST_DRAWS = 50  # draws a null needs to widen an interval
 
@@ -112,17 +111,8 @@ def _fixed_variance(each: np.ndarray | None, plan: Plan, task: Task, seed: int) 
     known = task.labelled
     draw, fold, y = np.random.default_rng([seed, 4]), plan.fold[0, known], task.y[known]
     first = draw.normal(size=(len(y), task.outputs)) if each is None else each[0]
-    order = _within(fold, FIXED, draw)
+    order = within(fold, FIXED, draw)
     return float(np.var(task.ranked(first[order.T], y[None], fold)))
-
-
-def _within(fold: np.ndarray, times: int, draw: np.random.Generator) -> np.ndarray:
-    """(n, times) random orders of n patients, each column shuffled within folds."""
-    order = np.repeat(np.arange(len(fold))[:, None], times, 1)
-    for f in np.unique(fold):
-        here = np.flatnonzero(fold == f)
-        order[here] = draw.permuted(order[here], axis=0)
-    return order
 
 
 def _ranked_interval(value: float, task: Task, variance: float) -> tuple[float, float]:
@@ -199,75 +189,6 @@ def confusion(level: np.ndarray, task: Multiclass) -> dict[str, Any]:
     return {"classes": list(task.classes), "counts": counts.tolist()}
 
 
-def null(
-    kernels: np.ndarray,
-    plan: Plan,
-    task: Task,
-    *,
-    permutations: int,
-    seed: int,
-    share: Callable[[float], None],
-) -> dict[str, Any]:
-    """Could this be chance? {p, permutations, as_good, chain, statistic, observed, values} of a chain on true and
-    permuted labels; for survival also {log_rank, log_rank_p}, of risk groups cut at the average.
-
-    The chain is one repeat of least-squares regression in the patients' kernels, scale and ridge chosen on inner
-    folds: all permutations are one product. Labels are permuted within folds, which keeps the stratification every
-    permutation needs; where bags are not patients, between patients whose bags agree, or among the bags of each
-    patient. p is (1 + as good or better) / (1 + permutations).
-    """
-    fold, known = plan.fold[0], plan.labelled
-    order = np.tile(np.arange(len(fold))[:, None], permutations + 1)
-    order[:, 1:] = _permuted(plan, task, permutations, np.random.default_rng([seed, 3]))
-    scored = _least_squares_chain(kernels, plan, task, order, share)  # (P, B, K)
-    labels = task.y[order[known]].swapaxes(0, 1)  # (P, n, ...)
-    reached = task.ranked(scored[:, known], labels, fold[known])
-    as_good = int((reached[1:] >= reached[0] - 1e-12).sum())
-    out = {
-        "p": (1 + as_good) / (1 + permutations),
-        "permutations": permutations,
-        "as_good": as_good,
-        "chain": "neighbourhood by least squares, one repeat",
-        "statistic": task.main,
-        "observed": float(reached[0]),
-        "values": [round(float(value), 4) for value in reached[1:]],
-    }
-    if isinstance(task, Survival):
-        parted = np.array([_log_rank(y, s[:, 0] > 0) for y, s in zip(labels, scored[:, known], strict=True)])
-        better = int((parted[1:] >= parted[0] - 1e-12).sum())
-        out |= {"log_rank": float(parted[0]), "log_rank_p": (1 + better) / (1 + permutations)}
-    return out
-
-
-def _permuted(plan: Plan, task: Task, permutations: int, draw: np.random.Generator) -> np.ndarray:
-    """(B, permutations) which bag's label each labelled bag gets."""
-    B, known = len(plan.labelled), np.flatnonzero(plan.labelled)
-    order = np.repeat(np.arange(B)[:, None], permutations, 1)
-    if plan.one_bag_each:
-        order[known] = known[_within(plan.fold[0, known], permutations, draw)]
-        return order
-    groups = plan.groups[known]
-    rows = pd.DataFrame(task.y[known].reshape(len(known), -1)).groupby(groups).nunique()
-    if (rows > 1).any(axis=None):  # samples of one patient under two conditions
-        order[known] = known[_within(groups, permutations, draw)]
-        return order
-    _, first, group = np.unique(groups, return_index=True, return_inverse=True)
-    dealt = _within(plan.fold[0, known][first], permutations, draw)
-    order[known] = known[first[dealt[group]]]
-    return order
-
-
-def _log_rank(y: np.ndarray, higher: np.ndarray) -> float:
-    """The log-rank statistic (Mantel 1966) of two groups: y (n, 2) of time and event, higher (n,) bool."""
-    time, event = y.T
-    at = np.unique(time[event == 1])
-    there, dies = time >= at[:, None], (time == at[:, None]) & (event == 1)
-    n, d = there.sum(1), dies.sum(1)
-    n1, d1 = (there & higher).sum(1), (dies & higher).sum(1)
-    variance = (d * n1 * (n - n1) * (n - d) / np.maximum(n * n * (n - 1), 1)).sum()
-    return float((d1 - d * n1 / n).sum() ** 2 / variance) if variance > 0 else 0.0
-
-
 def survival_groups(
     level: np.ndarray, cuts: np.ndarray, task: Survival, chance: dict[str, Any] | None
 ) -> dict[str, Any]:
@@ -301,7 +222,7 @@ def survival_groups(
     tested = {} if chance is None else {"p": chance["log_rank_p"], "permutations": chance["permutations"]}
     return {
         "groups": groups,
-        "log_rank": {"statistic": _log_rank(y, higher)} | tested,
+        "log_rank": {"statistic": log_rank(y, higher)} | tested,
         "cut": "the median score, held out inside, of the patients each model learnt from",
     }
 
@@ -421,57 +342,3 @@ MEASURES: dict[str, dict[str, Callable[..., np.ndarray]]] = {
     "regression": {"r2": _r2},
     "survival": {},
 }
-
-
-def _least_squares_chain(
-    kernels: np.ndarray, plan: Plan, task: Task, order: np.ndarray, share: Callable[[float], None]
-) -> np.ndarray:
-    """(P, B, L) out-of-fold scores of labels dealt out as `order` (B, P) says, scale and ridge chosen per outer fold
-    and deal. Targets are made among the patients that learn (or are held out) together, and centred there."""
-    fold = plan.fold[0]
-    singles, pairs = plan.without(1), plan.without(2)
-    losses: list[Any] = [0.0] * plan.folds
-    out = np.zeros((order.shape[1], len(fold), _linear(task, order[plan.labelled][:, :1]).shape[2]))
-    for i, (f, g) in enumerate(pairs):
-        fitted = _least_squares(kernels, plan.training(0, (f, g)), task, order)
-        for outer, held in ((f, g), (g, f)):
-            there = np.flatnonzero(plan.labelled & (fold == held))
-            truth = _linear(task, order[there])
-            losses[outer] = losses[outer] + ((fitted[:, there] - truth) ** 2).sum((1, 3))
-        share((i + 1) / (len(pairs) + len(singles)))
-    for (f,) in singles:
-        there = np.flatnonzero(fold == f)
-        fitted = _least_squares(kernels, plan.training(0, (f,)), task, order)[:, there]
-        best = losses[f].argmin(0)  # (P,)
-        picked = np.take_along_axis(fitted, best[None, None, :, None], 0)[0]  # (there, P, L)
-        out[:, there] = picked.swapaxes(0, 1)
-        share((len(pairs) + f + 1) / (len(pairs) + len(singles)))
-    return out
-
-
-def _linear(task: Task, order: np.ndarray) -> np.ndarray:
-    """(T, P, L) targets of least squares for the labels that `order` (T, P) deals to T patients."""
-    if isinstance(task, Survival):
-        return np.stack([task.linear(task.y[deal]) for deal in order.T], 1)
-    return task.linear(task.y[order.ravel()]).reshape(*order.shape, -1)
-
-
-def _least_squares(kernels: np.ndarray, train: np.ndarray, task: Task, order: np.ndarray) -> np.ndarray:
-    """(choices, B, P, L) scores of everyone by kernel ridge regression on the training patients."""
-    rows = np.flatnonzero(train)
-    y = _linear(task, order[rows])
-    shape = y.shape[1:]
-    y = y.reshape(len(rows), -1)
-    mean = y.mean(0)
-    out = []
-    for kernel in kernels:
-        towards = kernel[:, rows].mean(1)
-        centred = kernel[:, rows] - towards[:, None] - towards[rows] + towards[rows].mean()
-        values, vectors = np.linalg.eigh(centred[rows])
-        unit = max(values.mean(), 1e-12)
-        projected, targets = centred @ vectors, vectors.T @ (y - mean)
-        out += [
-            (projected @ (targets / (values + unit / cost)[:, None]) + mean).reshape(-1, *shape)
-            for cost in NULL_COSTS
-        ]
-    return np.stack(out)

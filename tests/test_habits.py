@@ -24,8 +24,9 @@ LINE = re.findall(
     r"\w+",
     """
 errors progress folder measures tasks names cohort columns tables patients readers surroundings preprocess
-neighbours folds neighbourhood models training case stacking evidence faithfulness validation baselines probes
-projection phenotypes analysis results chain sample_data theme outcome trust checks colouring drivers why maps
+neighbours folds neighbourhood models training case stacking evidence faithfulness permutation validation
+associations baselines probes
+projection phenotypes analysis results judgement chain sample_data theme outcome trust checks colouring drivers why maps
 figures svg document webpage ink paper pictures casepage method report workspace worker jobs cli targets selection
 state widgets views frame app
 """,

@@ -9,10 +9,10 @@ from lifelines.utils import concordance_index
 from scipy.stats import kstest, spearmanr
 from sklearn.metrics import average_precision_score, balanced_accuracy_score, brier_score_loss, roc_auc_score
 
-from milcore import validation
+from milcore import permutation, validation
 from milcore.baselines import baseline
 from milcore.folds import plan
-from milcore.measures import auroc, concordance, rank_correlation
+from milcore.measures import auroc, concordance, log_rank, rank_correlation
 from milcore.neighbourhood import cross_fit
 from milcore.tasks import Binary, Multiclass, Regression, Survival, Task
 
@@ -86,7 +86,7 @@ def test_intervals_of_the_procedure_cover_what_it_reaches_on_average() -> None:
             kernel, dealt, task = kernels(seed, effect, patients=30)
             models, _ = cross_fit(kernel, dealt, task, lambda share: None)
             score = models[0].scores(kernel)[dealt.fold[0], np.arange(30)][None]
-            chance = validation.null(
+            chance = permutation.null(
                 kernel, dealt, task, permutations=100, seed=seed, share=lambda share: None
             )
             wide = validation.widening(chance, dealt, task)
@@ -107,7 +107,7 @@ def kernels(seed: int, effect: float, patients: int = 40):
 
 
 def test_the_null_knows_signal_from_chance() -> None:
-    strong = validation.null(*kernels(0, 3.0), permutations=200, seed=0, share=lambda share: None)
+    strong = permutation.null(*kernels(0, 3.0), permutations=200, seed=0, share=lambda share: None)
     assert strong["p"] == pytest.approx(1 / 201)
     assert strong["observed"] > 0.9
     assert np.mean(strong["values"]) == pytest.approx(0.5, abs=0.03)
@@ -115,7 +115,7 @@ def test_the_null_knows_signal_from_chance() -> None:
 
 def test_p_is_uniform_where_nothing_is_planted() -> None:
     p = [
-        validation.null(*kernels(seed, 0.0), permutations=99, seed=seed, share=lambda share: None)["p"]
+        permutation.null(*kernels(seed, 0.0), permutations=99, seed=seed, share=lambda share: None)["p"]
         for seed in range(80)
     ]
     assert kstest(p, "uniform").pvalue > 0.01
@@ -212,12 +212,12 @@ def quiet(share: float) -> None:
 
 @pytest.mark.parametrize("kind", OTHERS)
 def test_the_null_of_every_kind_knows_signal_from_chance(kind: str) -> None:
-    strong = validation.null(*made_of(kind, 0, 2.5), permutations=100, seed=0, share=quiet)
+    strong = permutation.null(*made_of(kind, 0, 2.5), permutations=100, seed=0, share=quiet)
     assert strong["p"] == pytest.approx(1 / 101)
     chance = validation.CHANCE[strong["statistic"]]
     assert np.mean(strong["values"]) == pytest.approx(chance, abs=0.05)
     p = [
-        validation.null(*made_of(kind, seed, 0.0), permutations=39, seed=seed, share=quiet)["p"]
+        permutation.null(*made_of(kind, seed, 0.0), permutations=39, seed=seed, share=quiet)["p"]
         for seed in range(40)
     ]
     assert kstest(p, "uniform").pvalue > 0.01
@@ -231,7 +231,7 @@ def test_intervals_of_every_kind_cover_what_the_procedure_reaches_on_average(kin
             kernel, dealt, task = made_of(kind, seed, effect)
             models, _ = cross_fit(kernel, dealt, task, quiet)
             level = models[0].scores(kernel)[dealt.fold[0], np.arange(45)][None]
-            chance = validation.null(kernel, dealt, task, permutations=60, seed=seed, share=quiet)
+            chance = permutation.null(kernel, dealt, task, permutations=60, seed=seed, share=quiet)
             wide = validation.widening(chance, dealt, task)
             one = validation.leading(level, dealt, task, widening=wide, seed=0)
             values.append(one["value"])
@@ -257,7 +257,7 @@ def test_the_log_rank_statistic_is_the_usual_one() -> None:
     time, event, high = draw.integers(1, 15, 50).astype(float), draw.random(50) < 0.7, draw.random(50) < 0.4
     peer = logrank_test(time[high], time[~high], event[high], event[~high]).test_statistic
     y = np.stack([time, event], 1).astype(float)
-    assert validation._log_rank(y, high) == pytest.approx(peer)
+    assert log_rank(y, high) == pytest.approx(peer)
 
 
 def test_risk_groups_are_cut_where_each_model_says() -> None:
@@ -291,9 +291,9 @@ def test_labels_move_with_their_patient_where_bags_are_regions() -> None:
     )
     draw = np.random.default_rng(0)
     same = Binary(task.classes, np.repeat(task.y, 2))
-    moved = same.y[validation._permuted(twice, same, 30, draw)]
+    moved = same.y[permutation.permuted(twice, same, 30, draw)]
     np.testing.assert_array_equal(moved[::2], moved[1::2])
     paired = Binary(task.classes, np.tile([0.0, 1.0], 20))
-    moved = paired.y[validation._permuted(twice, paired, 30, draw)]
+    moved = paired.y[permutation.permuted(twice, paired, 30, draw)]
     np.testing.assert_array_equal(moved[::2] + moved[1::2], 1)
     assert (moved != paired.y[:, None]).any()
