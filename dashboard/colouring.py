@@ -5,7 +5,7 @@ A scale belongs to the whole cohort, never to one patient, so that two patients'
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,6 +40,7 @@ _WORDS = {
     "importance": "Importance",
     "evidence": "Evidence",
     "leave_one_out": "Leave-one-out",
+    "fdr": "Cells that stand out",
     "attention": "Attention",
     "label": "Label",
     "patient": "Patient",
@@ -74,11 +75,12 @@ class Colouring:
 
 def choices(analysis: Analysis) -> list[str]:
     """Every key that `colouring` takes, the usual ones first: importance, evidence, attention,
-    leave_one_out, each member's own, label, patient, region, the categorical columns (cell types), and every
+    leave_one_out, fdr, each member's own, label, patient, region, the categorical columns (cell types), and every
     feature."""
     columns = analysis.cells.columns
     own = [c for c in columns if c.startswith(("importance_", "evidence_")) and c != "evidence_sd"]
-    first = ["importance", "evidence", "attention", "leave_one_out", *own, "label", "patient"]
+    standing = ["fdr"] if "fdr" in columns else []
+    first = ["importance", "evidence", "attention", "leave_one_out", *standing, *own, "label", "patient"]
     if analysis.cohort.cells["region"].notna().any():
         first.append("region")
     first += _categories(analysis.cohort)
@@ -106,6 +108,8 @@ def colouring(analysis: Analysis, key: str, rows: np.ndarray) -> Colouring:
         )
     if key.startswith(_SIGNED) and key in analysis.cells:
         return _signed(analysis, key, rows)
+    if key == "fdr" and key in analysis.cells:
+        return _standing_out(analysis, rows)
     if key == "attention":
         return _attention(analysis, rows)
     if key == "label":
@@ -207,6 +211,17 @@ def _signed(analysis: Analysis, key: str, rows: np.ndarray) -> Colouring:
     if analysis.facts["task"] in ("regression", "survival"):
         title += "; 0: average training patient"
     return Colouring(key, column[rows], title, -most, most, "signed")
+
+
+def _standing_out(analysis: Analysis, rows: np.ndarray) -> Colouring:
+    """The importance of cells that stand out in the cohort, 0 for all others."""
+    shown = _signed(analysis, "importance", rows)
+    level = analysis.facts["null"]["cells"]["level"]
+    stands = analysis.cells["fdr"].to_numpy()[rows] <= level
+    title = (
+        f"Importance of cells that stand out in the cohort (false discovery rate {level:.0%}); others grey"
+    )
+    return replace(shown, key="fdr", values=np.where(stands, shown.values, 0.0), title=title)
 
 
 def _attention(analysis: Analysis, rows: np.ndarray) -> Colouring:

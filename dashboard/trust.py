@@ -29,6 +29,10 @@ UNTESTED = (
     "No patient column was tested as a batch: none has a name like one (batch, site, scanner) and few levels."
 )
 
+STANDING = (
+    "Found around each cell by itself, with the labels of all patients (covarying neighbourhood analysis): a fact of "
+    "the cohort, in nobody's score. A rare group can be certain here while no score beats chance."
+)
 KINDS = (
     "AUROC: how often a cell of this kind is more important than any other cell; 0.5 is chance, below it the kind "
     "argues against the positive class. Average precision: by chance the share of the cells. No interval: cells of one "
@@ -75,6 +79,27 @@ def log_rank(facts: Mapping[str, Any]) -> str:
         f"{words}. Groups made by cross-validation allow no plain log-rank p; that of a simpler chain "
         f"({facts['null']['chain']}) on permuted labels is {theme.p_value(found)}."
     )
+
+
+def standing_out(facts: Mapping[str, Any]) -> str:
+    """One sentence: how many cells lie where abundance goes with the label, by the permuted labels; empty where that
+    was not measured."""
+    cells = facts.get("null", {}).get("cells")
+    if not cells:
+        return ""
+    how = f"(false discovery rate {cells['level']:.0%}, {cells['permutations']:,} permutations)"
+    if not cells["found"] or cells["p"] >= 0.05:
+        return f"No group of cells stands out by its abundance alone {how}."
+    sides = [f"{n:,} {theme.short(_side(facts, side), 30)}" for side, n in cells["sides"].items() if n]
+    return (
+        f"{cells['found']:,} cells ({theme.percent(cells['share'])}) stand out {how}: {' and '.join(sides)}. Colour "
+        "the maps by “Cells that stand out” to see them."
+    )
+
+
+def _side(facts: Mapping[str, Any], side: str) -> str:
+    words = {"for": "more abundant with", "against": "less abundant with"}
+    return f"{words[side]} {facts['towards']}" if side in words else f"marking {side}"
 
 
 def needed(facts: Mapping[str, Any]) -> str:

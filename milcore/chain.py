@@ -6,44 +6,24 @@ from importlib.metadata import version
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from milcore import neighbourhood, permutation, validation
+from milcore import neighbourhood, validation
 from milcore.analysis import VERSION, Analysis
-from milcore.baselines import baseline, summaries
 from milcore.case import Case, case_of
 from milcore.cohort import Cohort
-from milcore.evidence import Shown, explain, member_scores
-from milcore.faithfulness import faithfulness
-from milcore.folds import Plan
+from milcore.evidence import Shown, explain
+from milcore.judgement import Explained, Judgement, counts, judge
 from milcore.neighbours import graph
 from milcore.preprocess import Moments, moments, named, prepared
-from milcore.probes import probe
 from milcore.progress import Progress
 from milcore.projection import umap_map
-from milcore.results import cells_table, count_regions, level_of, outputs, own_output, predictions_table
+from milcore.results import cells_table, count_regions, level_of, predictions_table
 from milcore.stacking import Mixture, best, stack
-from milcore.tasks import Binary, Multiclass, Regression, Survival
 from milcore.training import Member, Settings, cross_fit
 
 __all__ = ["analyse"]
 
-PERMUTATIONS = 1000
-KINDS = 30  # of known cells that are reported, the most frequent ones
 MEMBERS = {"auto": ("neighbourhood", "attention")}  # any other rule is its own only member
-JUDGED = (
-    "scores",
-    "roc",
-    "confusion",
-    "survival",
-    "threshold",
-    "null",
-    "baselines",
-    "probes",
-    "faithfulness",
-    "known",
-    "verdict",
-)
 LIBRARIES = ("lifelines", "numpy", "scipy", "torch", "faiss-cpu", "umap-learn", "pandas")
 
 
@@ -65,27 +45,18 @@ def analyse(cohort: Cohort, settings: Settings, progress: Progress | None = None
         with progress.stage(name):
             members[name] = _networks(case, name, x, measured, progress)
     with progress.stage("evidence"):
-        mixture, shown, alone = _explained(case, members)
+        explained = _explained(case, members)
     with progress.stage("validation"):
-        judged = _judged(case, around, measured, members, mixture, shown, alone, progress)
-        seen = np.flatnonzero(kept)
-        judged["faithfulness"] = faithfulness(
-            members,
-            mixture,
-            cohort.offsets,
-            seen,
-            outputs=outputs(shown),
-            seed=settings.seed,
-            share=progress.share,
-        )
-        judged["spread"] = {name: member_scores(one, cohort.offsets) for name, one in members.items()}
+        judged = judge(case, around, measured, explained, progress)
     with progress.stage("umap"):
         coordinates = umap_map(cells, cohort.owner, seed=settings.seed, share=progress.share)
-    facts = _all_facts(case, mixture, alone, judged)
+    facts = _all_facts(case, explained, judged)
     facts["timings"] = {name: round(seconds, 3) for name, seconds in progress.timings.items()}
-    given = (cohort, task, kept)
+    given, mixture, shown = (cohort, task, kept), explained.mixture, explained.shown
     predictions = predictions_table(*given, mixture=mixture, shown=shown)
-    table = cells_table(*given, shown=shown, alone=alone, coordinates=coordinates)
+    table = cells_table(*given, shown=shown, alone=explained.alone, coordinates=coordinates)
+    if judged.fdr is not None:
+        table["fdr"] = np.where(kept[cohort.owner], judged.fdr[cells.node], np.nan)
     return Analysis(cohort, settings, facts, predictions, table, members, mixture)
 
 
@@ -115,9 +86,7 @@ def _networks(case: Case, pooling: str, x: np.ndarray, measured: Moments, progre
     return best(candidates, offsets, case.plan, case.task)
 
 
-def _explained(
-    case: Case, members: dict[str, Member]
-) -> tuple[Mixture, Shown, dict[str, tuple[Mixture, Shown]]]:
+def _explained(case: Case, members: dict[str, Member]) -> Explained:
     """The mixture and what it shows; and what each member would show alone, calibrated in the same way."""
 
     def explained(some: dict[str, Member]) -> tuple[Mixture, Shown]:
@@ -126,8 +95,9 @@ def _explained(
 
     mixture, shown = explained(members)
     if len(members) == 1:
-        return mixture, shown, dict.fromkeys(members, (mixture, shown))
-    return mixture, shown, {name: explained({name: member}) for name, member in members.items()}
+        return Explained(members, mixture, shown, dict.fromkeys(members, (mixture, shown)))
+    alone = {name: explained({name: member}) for name, member in members.items()}
+    return Explained(members, mixture, shown, alone)
 
 
 def _early(case: Case, name: str, ranked: np.ndarray, inner: np.ndarray) -> dict[str, Any]:
@@ -154,114 +124,8 @@ def _early(case: Case, name: str, ranked: np.ndarray, inner: np.ndarray) -> dict
     }
 
 
-def _judged(
-    case: Case,
-    around: neighbourhood.Abundance,
-    measured: Moments,
-    members: dict[str, Member],
-    mixture: Mixture,
-    shown: Shown,
-    alone: dict[str, tuple[Mixture, Shown]],
-    progress: Progress,
-) -> dict[str, Any]:
-    """Scores, those of the members, the null, baselines, probes, known cells, and the verdict."""
-    cohort, settings, task, dealt = case.cohort, case.settings, case.task, case.plan
-    cut = _thresholds(dealt, task) if isinstance(task, Binary) else np.zeros(cohort.B)
-    out: dict[str, Any] = {}
-    if isinstance(task, Binary):
-        out["threshold"] = float(task.link(cut).mean())
-    permutations = PERMUTATIONS if settings.permutations is None else settings.permutations
-    if permutations:
-        out["null"] = permutation.null(
-            around.kernels,
-            dealt,
-            task,
-            permutations=permutations,
-            seed=settings.seed,
-            share=lambda s: progress.share(s / 2),
-        )
-    wide = validation.widening(out.get("null"), dealt, task)
-
-    def scored(level: np.ndarray) -> dict[str, dict[str, Any]]:
-        return validation.scores(level, dealt, task, threshold=cut, widening=wide, seed=settings.seed)
-
-    level = level_of(mixture, shown.score)
-    out["scores"], out["roc"] = scored(level), validation.roc(level, dealt, task)
-    if isinstance(task, Multiclass):
-        out["confusion"] = validation.confusion(level, task)
-    if isinstance(task, Survival):
-        cuts = _risk_cuts(case, members, mixture)
-        out["survival"] = validation.survival_groups(level, cuts, task, out.get("null"))
-    out["members"] = {
-        name: {"scores": scored(level_of(own, one.score))} for name, (own, one) in alone.items()
-    }
-    if len(alone) > 1:
-        for name, (own, one) in alone.items():
-            apart = validation.difference(level, level_of(own, one.score), dealt, task)
-            out["members"][name]["difference"] = apart
-    out["baselines"] = {}
-    for name, summary in summaries(cohort, around.graph, measured, seed=settings.seed).items():
-        plain = baseline(summary, dealt, task)
-        reached = validation.leading(plain, dealt, task, widening=wide, seed=settings.seed)
-        apart = validation.difference(level, plain, dealt, task)
-        out["baselines"][name] = {task.main: reached, "difference": apart}
-        progress.share(0.5 + len(out["baselines"]) / 10)
-    out["probes"], out["notes"] = probe(cohort, task, dealt, measured, widening=wide, seed=settings.seed)
-    out["known"] = _known(case, shown)
-    out["verdict"] = validation.verdict(out["scores"], out.get("null"), dealt, task)
-    return out
-
-
-def _risk_cuts(case: Case, members: dict[str, Member], mixture: Mixture) -> np.ndarray:
-    """(R, B) the score that parts higher from lower risk: median inner held-out score of the training patients."""
-    dealt, out = case.plan, np.empty(case.plan.fold.shape)
-    for r in range(dealt.repeats):
-        for f in range(dealt.folds):
-            there, train = np.flatnonzero(dealt.fold[r] == f), dealt.training(r, (f,))
-            inner = mixture.a[r, there[0], 0] + sum(
-                mixture.b[m, r, there[0]] * member.inner[r, f, train, 0]
-                for m, member in enumerate(members.values())
-            )
-            out[r, there] = np.median(inner)
-    return out
-
-
-def _known(case: Case, shown: Shown) -> dict[str, dict[str, Any]]:
-    """How well importance finds each kind of cell of the --known column: value -> {cells, auroc, average_precision}."""
-    from sklearn.metrics import average_precision_score, roc_auc_score
-
-    columns = [c["name"] for c in case.cohort.source.get("columns", []) if c["role"] == "known"]
-    seen = case.kept[case.cohort.owner]
-    own = own_output(shown.contribution, outputs(shown), case.cohort)
-    importance = (own * np.diff(case.cohort.offsets)[case.cohort.owner])[seen]
-    out = {}
-    for column in columns:
-        text = pd.Series(case.cohort.cells[column])[seen].astype("string")
-        for value in text.dropna().value_counts().index[:KINDS]:
-            here = (text == value).fillna(value=False).to_numpy(bool)
-            if not here.all():
-                auroc = float(roc_auc_score(here, importance))
-                precision = float(average_precision_score(here, importance))
-                out[str(value)] = {"cells": int(here.sum()), "auroc": auroc, "average_precision": precision}
-    return out
-
-
-def _thresholds(dealt: Plan, task: Binary) -> np.ndarray:
-    """(B,) log-odds at which a patient is called positive: the share of positives among its training patients, which is
-    where calibrated scores balance sensitivity and specificity; mean over repeats."""
-    cut = np.empty(dealt.fold.shape)
-    for r in range(dealt.repeats):
-        for f in range(dealt.folds):
-            share = task.y[dealt.training(r, (f,))].mean()
-            cut[r, dealt.fold[r] == f] = np.log(share / (1 - share))
-    return cut.mean(0)
-
-
-def _all_facts(
-    case: Case, mixture: Mixture, alone: dict[str, tuple[Mixture, Shown]], judged: dict[str, Any]
-) -> dict[str, Any]:
+def _all_facts(case: Case, explained: Explained, judged: Judgement) -> dict[str, Any]:
     cohort, settings, task, kept, dealt = case.cohort, case.settings, case.task, case.kept, case.plan
-    weight = mixture.weights(judged["spread"])
     facts: dict[str, Any] = {
         "version": VERSION,
         "settings": settings.to_json(),
@@ -281,17 +145,16 @@ def _all_facts(
         "towards": task.towards,
         "main": task.main,
         "chance": validation.CHANCE[task.main],
-        "counts": _counts(case),
+        "counts": counts(case),
         "folds": dealt.folds,
         "repeats": dealt.repeats,
         "pooling": {
-            "rule": "stacked on inner held-out scores" if len(alone) > 1 else settings.pooling,
-            "members": {name: {"weight": weight[name]} | judged["members"][name] for name in alone},
+            "rule": "stacked on inner held-out scores" if len(explained.members) > 1 else settings.pooling,
+            "members": judged.members,
         },
     }
-    facts |= {key: judged[key] for key in JUDGED if judged.get(key)}
-    notes = [{"kind": note.kind, "words": note.words} for note in (*cohort.notes, *judged["notes"])]
-    facts["warnings"] = notes + _warnings(case, facts)
+    facts |= judged.facts
+    facts["warnings"] = [{"kind": n.kind, "words": n.words} for n in (*cohort.notes, *judged.notes)]
     facts["versions"] = {name: version(name) for name in ("milscope", *LIBRARIES)}
     return facts
 
@@ -307,36 +170,3 @@ def _task_why(case: Case) -> str:
     }
     why = "recognised from the column" if settings.task == "auto" and settings.time is None else "as asked"
     return f"'{settings.target}' is taken as {kinds[name]} ({name}), {why}."
-
-
-def _counts(case: Case) -> dict[str, int]:
-    """Bags of each kind of label, and without one."""
-    task, words = case.task, case.task.words()[case.kept]
-    if isinstance(task, Survival):
-        kinds = {"events": int(np.nansum(task.y[:, 1])), "censored": int(np.nansum(1 - task.y[:, 1]))}
-    elif isinstance(task, Regression):
-        kinds = {"values": int(task.labelled.sum())}
-    else:
-        kinds = {c: int((words == c).sum()) for c in task.classes}
-    return kinds | {"unlabelled": int((words == "").sum())}
-
-
-def _warnings(case: Case, facts: dict[str, Any]) -> list[dict[str, str]]:
-    """What this analysis itself gives reason to warn of."""
-    out, main = [], facts["main"]
-    unlabelled = facts["counts"]["unlabelled"]
-    if few := validation.too_few(case.plan, case.task):
-        out.append({"kind": "small_cohort", "words": f"Exploratory: {few}; scores carry no claim."})
-    if unlabelled:
-        words = f"{unlabelled} patient(s) have no label: kept out of training, predicted, and marked."
-        out.append({"kind": "unlabelled_patients", "words": words})
-    number, named = facts["baselines"]["number of cells"][main], validation.NAMES[main]
-    if number["low"] > facts["chance"]:
-        words = f"The number of cells alone predicts the label ({named} {number['value']:.2f})."
-        out.append({"kind": "cells_predict_label", "words": words})
-    plain = {name: scores[main]["value"] for name, scores in facts["baselines"].items()}
-    top, reached = max(plain, key=lambda name: plain[name]), facts["scores"][main]["value"]
-    if plain[top] > reached:
-        words = f"A plain model of {top} does no worse ({named} {plain[top]:.2f}, the cells' {reached:.2f})."
-        out.append({"kind": "baseline_better", "words": words})
-    return out

@@ -33,6 +33,7 @@ CHANCE = {"auroc": 0.5, "auroc_macro": 0.5, "spearman": 0.0, "c_index": 0.5}  # 
 NAMES = {"auroc": "AUROC", "auroc_macro": "mean AUROC", "spearman": "rank correlation", "c_index": "C-index"}
 FEW = 10  # patients in the smaller class, or events, below which nothing is claimed
 FEW_VALUES = 20  # the same for patients with a number
+RARE = 0.02  # share of the cells up to which a group is called rare
 RESAMPLES = 1000
 Z95 = 1.959964
 WIDENED = 2.0  # of an interval without a null: typical of those with one
@@ -231,14 +232,15 @@ def verdict(
     measured: dict[str, Any], chance: dict[str, Any] | None, plan: Plan, task: Task
 ) -> dict[str, str]:
     """{kind: signal | none | unclear, words}: what may be said of this cohort, in plain words. A signal needs both an
-    interval beyond chance and a null that was passed; and enough patients (see too_few)."""
+    interval beyond chance and a null that was passed; and enough patients (see too_few). Where there is none, a group
+    of cells may still stand out by itself (see associations): a global score can miss a rare one."""
     value = measured[task.main]
     figures = f"{NAMES[task.main]} {value['value']:.2f} ({value['low']:.2f} to {value['high']:.2f})"
     if chance:
         figures += f"; permuted labels, neighbourhoods alone: p = {_p(chance['p'])}"
     does, whether, fails = _told(task)
     above, tested = value["low"] > CHANCE[task.main], chance is not None
-    beats = chance is not None and chance["p"] < 0.05
+    beats, group = chance is not None and chance["p"] < 0.05, _standing_out(chance)
     if few := too_few(plan, task):
         kind, words = "unclear", f"Exploratory, {few.split(';')[0]} cannot carry a claim"
     elif above and beats:
@@ -247,9 +249,21 @@ def verdict(
         kind, words = "unclear", f"The model seems to {whether}, but was not tested against permuted labels"
     elif above or beats:
         kind, words = "unclear", f"Unclear whether the cells {whether}; interval and test disagree"
+    elif group:
+        kind, words = "unclear", f"Patients' scores do not {fails} better than chance, but {group}"
     else:
         kind, words = "none", f"No signal found: the cells do not {fails} better than chance"
     return {"kind": kind, "words": f"{words}{';' if ':' in words else ':'} {figures}."}
+
+
+def _standing_out(chance: dict[str, Any] | None) -> str:
+    """In words which cells stand out by the permuted labels; empty where none do."""
+    cells = (chance or {}).get("cells")
+    if not cells or not cells["found"] or cells["p"] >= 0.05:
+        return ""
+    size = "one rare group of cells stands out" if cells["share"] < RARE else "some cells stand out"
+    rate = f"false discovery rate {cells['level']:.0%}"
+    return f"{size} ({cells['found']:,} cells whose abundance goes with the label, {rate})"
 
 
 def _told(task: Task) -> tuple[str, str, str]:

@@ -1,0 +1,239 @@
+"""Whether an analysis can be believed: everything that is measured beside the predictions, and what is said of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from milcore import permutation, validation
+from milcore.associations import associations
+from milcore.baselines import baseline, summaries
+from milcore.case import Case
+from milcore.cohort import Note
+from milcore.evidence import Shown, member_scores
+from milcore.faithfulness import faithfulness
+from milcore.neighbourhood import Abundance
+from milcore.preprocess import Moments
+from milcore.probes import probe
+from milcore.progress import Progress
+from milcore.results import level_of, outputs, own_output
+from milcore.stacking import Mixture
+from milcore.tasks import Binary, Multiclass, Regression, Survival
+from milcore.training import Member
+
+__all__ = ["Explained", "Judgement", "counts", "judge"]
+
+PERMUTATIONS = 1000
+KINDS = 30  # of known cells that are reported, the most frequent ones
+
+
+@dataclass(frozen=True, eq=False)
+class Explained:
+    """The members, their mixture and what it shows; and `alone`, what each member would show by itself, calibrated in
+    the same way."""
+
+    members: dict[str, Member]
+    mixture: Mixture
+    shown: Shown
+    alone: dict[str, tuple[Mixture, Shown]]
+
+    @property
+    def level(self) -> np.ndarray:
+        """(R, B, K) scores out of fold as the link takes them."""
+        return level_of(self.mixture, self.shown.score)
+
+
+@dataclass(frozen=True, eq=False)
+class Judgement:
+    """`facts`: parts of analysis.json by their names; `members`: name -> {weight, scores, difference}; `notes`: what to
+    warn of; `fdr` (M,) of the nodes of the graph (see associations), None where it was not measured."""
+
+    facts: dict[str, Any]
+    members: dict[str, dict[str, Any]]
+    notes: list[Note]
+    fdr: np.ndarray | None
+
+
+def judge(
+    case: Case, around: Abundance, measured: Moments, explained: Explained, progress: Progress
+) -> Judgement:
+    """Scores, those of the members, the null, baselines, probes, known cells, and the verdict."""
+    cohort, settings, task, dealt = case.cohort, case.settings, case.task, case.plan
+    facts, fdr = _null(case, around, progress)
+    wide = validation.widening(facts.get("null"), dealt, task)
+    facts |= _scored(case, explained, wide=wide, chance=facts.get("null"))
+    facts["baselines"] = _baselines(case, around, measured, explained.level, wide, progress)
+    facts["probes"], notes = probe(cohort, task, dealt, measured, widening=wide, seed=settings.seed)
+    facts["known"] = _known(case, explained.shown)
+    facts["faithfulness"] = faithfulness(
+        explained.members,
+        explained.mixture,
+        cohort.offsets,
+        np.flatnonzero(case.kept),
+        outputs=outputs(explained.shown),
+        seed=settings.seed,
+        share=progress.share,
+    )
+    facts["verdict"] = validation.verdict(facts["scores"], facts.get("null"), dealt, task)
+    facts = {name: found for name, found in facts.items() if found}
+    return Judgement(facts, _members(case, explained, wide), [*notes, *_warnings(case, facts)], fdr)
+
+
+def _null(case: Case, around: Abundance, progress: Progress) -> tuple[dict[str, Any], np.ndarray | None]:
+    """{null}, with the cells that stand out, and their false discovery rates; nothing where none was asked for."""
+    cohort, settings, task, dealt = case.cohort, case.settings, case.task, case.plan
+    permutations = PERMUTATIONS if settings.permutations is None else settings.permutations
+    if not permutations:
+        return {}, None
+    found = permutation.null(
+        around.kernels,
+        dealt,
+        task,
+        permutations=permutations,
+        seed=settings.seed,
+        share=lambda s: progress.share(s / 2),
+    )
+    size = int(np.diff(cohort.offsets)[case.kept].sum())
+    cells = associations(around, dealt, task, cells=size, permutations=permutations, seed=settings.seed)
+    if cells is None:
+        return {"null": found}, None
+    return {"null": found | {"cells": cells.facts}}, cells.fdr
+
+
+def _scored(
+    case: Case, explained: Explained, *, wide: float, chance: dict[str, Any] | None
+) -> dict[str, Any]:
+    """{scores, and by the kind of label threshold, roc, confusion, survival}."""
+    task, dealt, level = case.task, case.plan, explained.level
+    cut = _thresholds(case)
+    seed = case.settings.seed
+    out: dict[str, Any] = {
+        "scores": validation.scores(level, dealt, task, threshold=cut, widening=wide, seed=seed),
+        "roc": validation.roc(level, dealt, task),
+    }
+    if isinstance(task, Binary):
+        out["threshold"] = float(task.link(cut).mean())
+    if isinstance(task, Multiclass):
+        out["confusion"] = validation.confusion(level, task)
+    if isinstance(task, Survival):
+        out["survival"] = validation.survival_groups(level, _risk_cuts(case, explained), task, chance)
+    return out
+
+
+def _members(case: Case, explained: Explained, wide: float) -> dict[str, dict[str, Any]]:
+    """name -> {weight, scores, difference: the mixture's less its own} of each member alone."""
+    task, dealt, seed = case.task, case.plan, case.settings.seed
+    spread = {name: member_scores(one, case.cohort.offsets) for name, one in explained.members.items()}
+    weight, out = explained.mixture.weights(spread), {}
+    for name, (own, one) in explained.alone.items():
+        level = level_of(own, one.score)
+        scores = validation.scores(level, dealt, task, threshold=_thresholds(case), widening=wide, seed=seed)
+        out[name] = {"weight": weight[name], "scores": scores}
+        if len(explained.alone) > 1:
+            out[name]["difference"] = validation.difference(explained.level, level, dealt, task)
+    return out
+
+
+def _baselines(
+    case: Case,
+    around: Abundance,
+    measured: Moments,
+    level: np.ndarray,
+    wide: float,
+    progress: Progress,
+) -> dict[str, Any]:
+    """name -> {leading score, difference: the mixture's less its own} of each plain model under the same folds."""
+    task, dealt, seed = case.task, case.plan, case.settings.seed
+    out: dict[str, Any] = {}
+    for name, summary in summaries(case.cohort, around.graph, measured, seed=seed).items():
+        plain = baseline(summary, dealt, task)
+        out[name] = {
+            task.main: validation.leading(plain, dealt, task, widening=wide, seed=seed),
+            "difference": validation.difference(level, plain, dealt, task),
+        }
+        progress.share(0.5 + len(out) / 10)
+    return out
+
+
+def _risk_cuts(case: Case, explained: Explained) -> np.ndarray:
+    """(R, B) the score that parts higher from lower risk: median inner held-out score of the training patients."""
+    dealt, out, mixture = case.plan, np.empty(case.plan.fold.shape), explained.mixture
+    for r in range(dealt.repeats):
+        for f in range(dealt.folds):
+            there, train = np.flatnonzero(dealt.fold[r] == f), dealt.training(r, (f,))
+            inner = mixture.a[r, there[0], 0] + sum(
+                mixture.b[m, r, there[0]] * member.inner[r, f, train, 0]
+                for m, member in enumerate(explained.members.values())
+            )
+            out[r, there] = np.median(inner)
+    return out
+
+
+def _known(case: Case, shown: Shown) -> dict[str, dict[str, Any]]:
+    """How well importance finds each kind of cell of the --known column: value -> {cells, auroc, average_precision}."""
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
+    columns = [c["name"] for c in case.cohort.source.get("columns", []) if c["role"] == "known"]
+    seen = case.kept[case.cohort.owner]
+    own = own_output(shown.contribution, outputs(shown), case.cohort)
+    importance = (own * np.diff(case.cohort.offsets)[case.cohort.owner])[seen]
+    out = {}
+    for column in columns:
+        text = pd.Series(case.cohort.cells[column])[seen].astype("string")
+        for value in text.dropna().value_counts().index[:KINDS]:
+            here = (text == value).fillna(value=False).to_numpy(bool)
+            if not here.all():
+                auroc = float(roc_auc_score(here, importance))
+                precision = float(average_precision_score(here, importance))
+                out[str(value)] = {"cells": int(here.sum()), "auroc": auroc, "average_precision": precision}
+    return out
+
+
+def _thresholds(case: Case) -> np.ndarray:
+    """(B,) log-odds at which a patient is called positive: the share of positives among its training patients, which is
+    where calibrated scores balance sensitivity and specificity; mean over repeats. 0 without two classes."""
+    dealt, task = case.plan, case.task
+    if not isinstance(task, Binary):
+        return np.zeros(case.cohort.B)
+    cut = np.empty(dealt.fold.shape)
+    for r in range(dealt.repeats):
+        for f in range(dealt.folds):
+            share = task.y[dealt.training(r, (f,))].mean()
+            cut[r, dealt.fold[r] == f] = np.log(share / (1 - share))
+    return cut.mean(0)
+
+
+def counts(case: Case) -> dict[str, int]:
+    """Bags of each kind of label, and without one."""
+    task, words = case.task, case.task.words()[case.kept]
+    if isinstance(task, Survival):
+        kinds = {"events": int(np.nansum(task.y[:, 1])), "censored": int(np.nansum(1 - task.y[:, 1]))}
+    elif isinstance(task, Regression):
+        kinds = {"values": int(task.labelled.sum())}
+    else:
+        kinds = {c: int((words == c).sum()) for c in task.classes}
+    return kinds | {"unlabelled": int((words == "").sum())}
+
+
+def _warnings(case: Case, facts: dict[str, Any]) -> list[Note]:
+    """What this analysis itself gives reason to warn of."""
+    out, main = [], case.task.main
+    unlabelled = counts(case)["unlabelled"]
+    if few := validation.too_few(case.plan, case.task):
+        out.append(Note("small_cohort", f"Exploratory: {few}; scores carry no claim."))
+    if unlabelled:
+        words = f"{unlabelled} patient(s) have no label: kept out of training, predicted, and marked."
+        out.append(Note("unlabelled_patients", words))
+    number, named = facts["baselines"]["number of cells"][main], validation.NAMES[main]
+    if number["low"] > validation.CHANCE[main]:
+        words = f"The number of cells alone predicts the label ({named} {number['value']:.2f})."
+        out.append(Note("cells_predict_label", words))
+    plain = {name: scores[main]["value"] for name, scores in facts["baselines"].items()}
+    top, reached = max(plain, key=lambda name: plain[name]), facts["scores"][main]["value"]
+    if plain[top] > reached:
+        words = f"A plain model of {top} does no worse ({named} {plain[top]:.2f}, the cells' {reached:.2f})."
+        out.append(Note("baseline_better", words))
+    return out
