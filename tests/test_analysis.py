@@ -8,12 +8,12 @@ import pandas as pd
 import pytest
 from sklearn.metrics import average_precision_score
 
-from milcore import chain
 from milcore.analysis import Analysis
 from milcore.chain import analyse
 from milcore.cohort import Cohort
 from milcore.errors import Cancelled, MilError
 from milcore.evidence import leave_group_out
+from milcore.folds import plan
 from milcore.progress import Progress
 from milcore.readers import Columns, read_cohort
 from milcore.training import Member, Settings
@@ -79,9 +79,8 @@ def test_nobody_is_scored_by_a_model_that_saw_them(case: Planted, monkeypatch: p
     With the same folds, every number shown for the patients of its fold must stay to the last bit: scores, evidence,
     and with them the stacking weights, so the pair and triple models that chose them are covered too.
     """
-    original = chain.plan
-    dealt = original(case.task.strata, case.cohort.groups, repeats=1, seed=0)
-    monkeypatch.setattr(chain, "plan", lambda *args, **kwargs: dealt)
+    dealt = plan(case.task.strata, case.cohort.groups, repeats=1, seed=0)
+    monkeypatch.setattr("milcore.case.plan", lambda *args, **kwargs: dealt)
     turned = case.cohort.patients.copy()
     turned.loc[7, "response"] = {"yes": "no", "no": "yes"}[turned.loc[7, "response"]]
     settings = Settings(target="response", positive="yes", repeats=1, permutations=0)
