@@ -21,13 +21,15 @@ import pandas as pd
 from sklearn.metrics import average_precision_score
 
 import sample_data
-from tests.planted import STUDIES
+from milcore.measures import auroc, concordance, rank_correlation
+from tests.planted import STUDIES, Study
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 RESULTS = Path(__file__).parent / "accuracy"
 ELEMENTAL = "Au,Background,Ca,Fe,Na,P,Si,Ta,Celltype_code"
 SAMPLE = [str(path) for path in sample_data.files()]
 SEEDS = {"develop": (0, 1, 2), "once": (100, 101, 102)}
+ONE_SEED = ("three classes", "graded", "hazard")  # enough to see that every kind of label is learnt
 
 
 def cohort(folder: str, cells: str = "cells.parquet", patients: str = "patients.csv") -> list[str]:
@@ -81,6 +83,7 @@ PLANTED = {
     for group, seeds in SEEDS.items()
     for seed in seeds
     for name in STUDIES
+    if seed == seeds[0] or name not in ONE_SEED
 }
 
 
@@ -99,6 +102,8 @@ def measured(name: str) -> dict:
         row = {"name": name, "group": group} | _run(folder / "out", [str(t) for t in tables], options)
         if truth is not None:
             row["cells"] = found_cells(folder / "out", truth)
+        if name in PLANTED and row["main"] != "auroc_macro":
+            row["ceiling"] = ceiling(study, row["main"])
     return row
 
 
@@ -145,6 +150,20 @@ def found_cells(out: Path, truth: np.ndarray) -> dict[str, dict[str, float]]:
     return found
 
 
+def ceiling(study: Study, main: str) -> float:
+    """The leading score of who knew every planted cell and ranked patients by their share (group 1 less group 2): what
+    chance left to be found."""
+    signed = pd.Series((study.truth == 1) * 1.0 - (study.truth == 2))
+    share = signed.groupby(study.cells["patient"]).mean().loc[study.patients["patient"]].to_numpy()
+    labels = study.patients.drop(columns="patient")
+    one_fold = np.zeros(len(share))
+    if main == "auroc":
+        return float(auroc(share, (labels["response"] == "yes").to_numpy(float), one_fold))
+    if main == "spearman":
+        return float(rank_correlation(share, labels["score"].to_numpy(), one_fold))
+    return float(concordance(share, labels[["days", "dead"]].to_numpy(float), one_fold))
+
+
 def _sizes(cells: pd.DataFrame) -> pd.Series:
     return cells.groupby("patient", observed=True)["evidence"].transform("size")
 
@@ -164,7 +183,10 @@ Scores are taken within folds, mean over repeats (AUROC; mean AUROC of each clas
 C-index), with a 95 % interval for what the procedure reaches on cohorts of this size. `p`: permuted labels,
 neighbourhoods alone. *Less member* and *less baseline*: the default less its best member and less the best plain
 baseline under the same folds, with the paired standard error (jackknife over patients); **bold** where the default is
-more than one standard error worse. *Cells found*: average precision of importance over the planted group of cells.
+more than one standard error worse. *Ceiling*: the score of who knows every planted cell and ranks patients by their
+share. *Cells found*: average precision of importance over the planted group of cells. Planted cohorts have 60 to 80
+patients with 1,200 to 2,800 cells each; a group is a shift of four of 24 features by three standard deviations within
+its type of cell (*distinct*: by four).
 """
 
 
@@ -177,9 +199,9 @@ def table(rows: list[dict]) -> str:
             lines += [
                 f"## {words}",
                 "",
-                "| cohort | patients | score | p | verdict | members (weight) | less member | less baseline "
+                "| cohort | patients | score | ceiling | p | verdict | members (weight) | less member | less baseline "
                 "| cells found | CPU s |",
-                "|---|---|---|---|---|---|---|---|---|---|",
+                "|---|---|---|---|---|---|---|---|---|---|---|",
                 *(_line(row) for row in here),
                 "",
             ]
@@ -192,11 +214,12 @@ def _line(row: dict) -> str:
         f"{m} {v['score']['value']:.2f} ({v['weight']:.2f})" for m, v in row["members"].items()
     )
     cells = "; ".join(f"{g} {v['importance']:.2f}" for g, v in row.get("cells", {}).items())
+    most = f"{row['ceiling']:.2f}" if "ceiling" in row else ""
+    beside = f"{_less(row['members'], named=False)} | {_less(row['baselines'], named=True)}"
     return (
         f"| {row['name']} | {', '.join(f'{label} {n}' for label, n in row['patients'].items())} | {NAMES[row['main']]} "
-        f"{score['value']:.2f} ({score['low']:.2f} to {score['high']:.2f}) | {row['p']:.2g} | {row['verdict']} "
-        f"| {members} | {_less(row['members'], named=False)} | {_less(row['baselines'], named=True)} | {cells} "
-        f"| {row['cpu_s']:.0f} |"
+        f"{score['value']:.2f} ({score['low']:.2f} to {score['high']:.2f}) | {most} | {row['p']:.2g} "
+        f"| {row['verdict']} | {members} | {beside} | {cells} | {row['cpu_s']:.0f} |"
     )
 
 

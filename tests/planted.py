@@ -85,7 +85,12 @@ class Study(NamedTuple):
 
 
 def _study(
-    draw: np.random.Generator, patients: pd.DataFrame, groups: np.ndarray, types: np.ndarray | None = None
+    draw: np.random.Generator,
+    patients: pd.DataFrame,
+    groups: np.ndarray,
+    types: np.ndarray | None = None,
+    *,
+    shift: float = SHIFT,
 ) -> Study:
     """Cells of the patients: `groups` (B, G) share of each planted group, `types` (B, TYPES) of the others."""
     B, (low, high) = len(patients), (1200, 2800)
@@ -100,7 +105,7 @@ def _study(
     x = centres[kind] + draw.normal(size=(len(owner), FEATURES))
     x += (0.3 * draw.normal(size=(B, FEATURES)))[owner]  # staining
     for g in range(1, groups.shape[1] + 1):
-        x[np.ix_(truth == g, np.arange(4 * (g - 1), 4 * g))] += SHIFT
+        x[np.ix_(truth == g, np.arange(4 * (g - 1), 4 * g))] += shift
     cells = pd.DataFrame(x.astype(np.float32), columns=[f"m{j + 1:02d}" for j in range(FEATURES)])
     names = np.array([f"P{b + 1:03d}" for b in range(B)])
     cells.insert(0, "patient", names[owner])
@@ -119,11 +124,11 @@ def _half(draw: np.random.Generator) -> tuple[np.ndarray, pd.DataFrame]:
     return y, pd.DataFrame({"response": np.where(y == 1, "yes", "no")})
 
 
-def rare(seed: int, share: float) -> Study:
+def rare(seed: int, share: float, *, shift: float = SHIFT) -> Study:
     """A group that is `share` of the cells of patients labelled yes, and of nobody else's."""
     draw = np.random.default_rng([seed, 11])
     y, patients = _half(draw)
-    return _study(draw, patients, share * y[:, None])
+    return _study(draw, patients, share * y[:, None], shift=shift)
 
 
 def two_sided(seed: int) -> Study:
@@ -172,6 +177,7 @@ STUDIES: dict[str, tuple[Callable[[int], Study], list[str]]] = {
     "rare 1 %": (lambda seed: rare(seed, 0.01), ["--target", "response"]),
     "rare .5 %": (lambda seed: rare(seed, 0.005), ["--target", "response"]),
     "rare .1 %": (lambda seed: rare(seed, 0.001), ["--target", "response"]),
+    "rare .1 %, distinct": (lambda seed: rare(seed, 0.001, shift=4.0), ["--target", "response"]),
     "two-sided": (two_sided, ["--target", "response"]),
     "composition": (composition, ["--target", "response"]),
     "three classes": (three, ["--target", "diagnosis"]),
