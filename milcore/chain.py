@@ -81,7 +81,15 @@ def _neighbourhood(case: Case, around: neighbourhood.Abundance, progress: Progre
 def _networks(case: Case, pooling: str, x: np.ndarray, measured: Moments, progress: Progress) -> Member:
     offsets, seed = case.cohort.offsets, case.settings.seed
     candidates = cross_fit(
-        x, offsets, measured, case.plan, case.task, pooling=pooling, seed=seed, share=progress.share
+        x,
+        offsets,
+        measured,
+        case.plan,
+        case.task,
+        pooling=pooling,
+        seed=seed,
+        share=progress.share,
+        epochs=case.settings.epochs,
     )
     return best(candidates, offsets, case.plan, case.task)
 

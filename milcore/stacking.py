@@ -20,6 +20,7 @@ __all__ = ["Mixture", "best", "stack"]
 
 RIDGE = 1.0  # prior precision of each slope, on scores of sd 1: a cohort of 40 cannot carry steep ones
 TOGETHER = 1.0  # pull of the slopes towards their mean
+PARTS = ("weight", "evidence", "inner", "rank", "share")  # of a member; the last two only `topk` has
 LEAST = 1e-3  # every slope stays above: a score without any cells behind it could not be explained
 
 
@@ -61,7 +62,7 @@ def best(candidates: list[Member], offsets: np.ndarray, plan: Plan, task: Task) 
     """One member that takes, for each outer fold, the candidate with the least loss on inner held-out scores."""
     if len(candidates) == 1:
         return candidates[0]
-    parts = ("weight", "evidence", "inner", "rank", "share")
+    parts = [part for part in PARTS if getattr(candidates[0], part) is not None]
     out = {part: np.array(getattr(candidates[0], part)) for part in parts}
     owner = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
     for r in range(plan.repeats):

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, fields
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,8 @@ CELLS = 128  # drawn from each patient of a step
 PATIENTS = 4  # drawn for each model of a step: few, or the networks undertrain
 TOP_CELLS = 384  # for `topk`, whose share of the drawn cells must be some
 SHARES = (0.01, 0.05, 0.25)  # of a patient's cells that count in `topk`, chosen on inner scores
-EPOCHS = 60
+EPOCHS = (60, 180)  # inner scores choose: rare cells need long schedules, which overfit small tissue cohorts
+MANY_STEPS = 2000  # a schedule that has so many is long already
 WHOLE_EPOCHS, WHOLE_CELLS = (
     300,
     4000,
@@ -80,6 +82,11 @@ class Settings:
         """Repeats of the cross-validation."""
         return EFFORTS[self.effort] if self.repeats is None else self.repeats
 
+    @property
+    def epochs(self) -> tuple[int, ...]:
+        """How long networks may learn; of several lengths inner scores choose."""
+        return EPOCHS[:1] if self.effort == "quick" else EPOCHS
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self) | {"classes": list(self.classes)}
 
@@ -116,16 +123,23 @@ def cross_fit(
     pooling: str,
     seed: int,
     share: Callable[[float], None],
+    epochs: tuple[int, ...] = EPOCHS[:1],
 ) -> list[Member]:
     """Trains outer and pair models of every repeat on x (N, F), each repeat as one stack, and scores the patients each
-    model has not seen. One member; for `topk` several candidates, of which inner scores choose (see stacking). The
-    numbers do not depend on how many repeats run at a time."""
-    kinds = [_Top(q, k, sign) for q in SHARES for k, sign in _sides(task)] if pooling == "topk" else [None]
+    model has not seen. One candidate for each useful length among `epochs` (`topk`: for each share and side), of which
+    inner scores choose (see stacking). The numbers do not depend on how many repeats run at a time."""
+    enough = MANY_STEPS * PATIENTS / max(1, plan.labelled.sum())
+    lengths = epochs[:1] + tuple(more for less, more in pairwise(epochs) if less < enough)
+    lengths = (WHOLE_EPOCHS,) if task.whole else lengths
+    kinds: list[tuple[_Top | None, int]] = [(None, length) for length in lengths]
+    if pooling == "topk":
+        kinds = [(_Top(q, k, sign), lengths[0]) for q in SHARES for k, sign in _sides(task)]
     out = []
-    for i, top in enumerate(kinds):
-        shape = _Shape(torch.from_numpy(x), offsets, measured, plan, task, pooling == "attention", top)
-        draws = [seed, 5] if top is None else [seed, 7, i]
-        out.append(_cross_fit(shape, draws, _part(share, i, len(kinds))))
+    for i, (top, length) in enumerate(kinds):
+        shape = _Shape(
+            torch.from_numpy(x), offsets, measured, plan, task, pooling == "attention", top, length
+        )
+        out.append(_cross_fit(shape, [seed, 5 if top is None else 7, i], _part(share, i, len(kinds))))
     return out
 
 
@@ -158,6 +172,7 @@ class _Shape:
     task: Task
     attends: bool
     top: _Top | None
+    epochs: int = EPOCHS[0]
 
     def rank(self, evidence: Any) -> Any:
         """What the cells are ranked by: evidence (..., K) -> (...)."""
@@ -225,7 +240,7 @@ def _train(
     models = torch.arange(len(train))[:, None]
     most = int(train.sum(1).max())
     patients_a_step = most if task.whole else PATIENTS  # a partial likelihood compares all patients
-    epochs = WHOLE_EPOCHS if task.whole else EPOCHS
+    epochs = shape.epochs
     k = min(CELLS if shape.top is None else TOP_CELLS, int(count.max()))
     k = max(1, min(k, WHOLE_CELLS // most)) if task.whole else k
     steps = -(-most // patients_a_step)

@@ -29,7 +29,12 @@ RESULTS = Path(__file__).parent / "accuracy"
 ELEMENTAL = "Au,Background,Ca,Fe,Na,P,Si,Ta,Celltype_code"
 SAMPLE = [str(path) for path in sample_data.files()]
 SEEDS = {"develop": (0, 1, 2), "once": (100, 101, 102)}
-ONE_SEED = ("three classes", "graded", "hazard")  # enough to see that every kind of label is learnt
+ONE_SEED = (
+    "rare .1 %, distinct",
+    "three classes",
+    "graded",
+    "hazard",
+)  # one is enough to see that they are learnt
 
 
 def cohort(folder: str, cells: str = "cells.parquet", patients: str = "patients.csv") -> list[str]:
