@@ -356,7 +356,10 @@ def _plain(text: object) -> str:
 @click.option(
     "--paper", type=click.Choice(["a4", "letter"]), default="a4", show_default=True, help="Size of a PDF."
 )
-def report(*, analysis: Path, out: Path, patients: tuple[str, ...], paper: str) -> None:
+@click.option(
+    "--pseudonyms", is_flag=True, help="Name nobody; the key is written beside it, to FILE.key.csv."
+)
+def report(*, analysis: Path, out: Path, patients: tuple[str, ...], paper: str, pseudonyms: bool) -> None:
     """Write the report of ANALYSIS, a folder made by `run`: one HTML or PDF file that needs nothing else."""
     ending = out.suffix.lower()
     if ending not in (".html", ".htm", ".pdf"):
@@ -365,15 +368,24 @@ def report(*, analysis: Path, out: Path, patients: tuple[str, ...], paper: str) 
     if out.is_dir() or not out.absolute().parent.is_dir():
         problem = f"'{out}' cannot be written."
         raise MilError(problem, "--out", "Name a file in a folder that exists.")
-    from dashboard.report import html, pdf
+    from dashboard.report import written
     from milcore.analysis import Analysis
 
     with _telling() as progress, progress.stage("report"):
-        told: dict[str, Any] = {"patients": list(patients) or None, "progress": progress}
-        found = Analysis.open(analysis)
-        made = pdf(found, size=paper, **told) if ending == ".pdf" else html(found, **told).encode()
+        made, key = written(
+            Analysis.open(analysis),
+            ending.lstrip("."),
+            patients=patients,
+            size=paper,
+            pseudonyms=pseudonyms,
+            progress=progress,
+        )
         _write_whole(out, made)
     click.echo(f"Written: {out}")
+    if key is not None:
+        beside = out.with_name(f"{out.name}.key.csv")
+        _write_whole(beside, key)
+        click.echo(f"Key to the pseudonyms, to be kept apart: {beside}")
 
 
 def _write_whole(out: Path, content: bytes) -> None:

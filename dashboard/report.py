@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from dashboard import casepage, drivers, method, outcome, paper, pictures, theme, trust, webpage
+from dashboard import pseudonyms as masking
 from dashboard.document import (
     BANNER,
     Block,
@@ -32,7 +33,7 @@ from milcore.progress import Progress
 if TYPE_CHECKING:
     from milcore.analysis import Analysis
 
-__all__ = ["describe", "html", "pdf", "telling"]
+__all__ = ["describe", "html", "pdf", "telling", "written"]
 
 _ORDER = (
     "(pairs of one fold, mean over repeats); 0.5 is chance, 1 is perfect; its interval is where this procedure lies on "
@@ -76,6 +77,28 @@ def pdf(
     return paper.pdf(describe(analysis, patients=patients, progress=progress), size=size)
 
 
+def written(
+    analysis: Analysis,
+    form: str,
+    *,
+    patients: Sequence[str] = (),
+    size: str = "a4",
+    pseudonyms: bool = False,
+    progress: Progress | None = None,
+) -> tuple[bytes, bytes | None]:
+    """A file of the form `pdf` or `html` and, with `pseudonyms`, the key to them as CSV. `patients` are named as in the
+    tables; none: `telling`."""
+    chosen, key = list(patients), None
+    if pseudonyms:
+        masked = masking.masked(analysis)
+        _check(analysis, chosen)
+        analysis, chosen = masked.analysis, [masked.names[name] for name in chosen]
+        key = masked.key.to_csv(index=False).encode()
+    if form == "pdf":
+        return pdf(analysis, patients=chosen or None, size=size, progress=progress), key
+    return html(analysis, patients=chosen or None, progress=progress).encode(), key
+
+
 def describe(
     analysis: Analysis, *, patients: Sequence[str] | None = None, progress: Progress | None = None
 ) -> Document:
@@ -83,17 +106,22 @@ def describe(
 
     MilError for a patient who is not in the analysis.
     """
-    there = set(analysis.predictions["patient"].astype(str))
     chosen = telling(analysis) if patients is None else [str(name) for name in patients]
-    for name in chosen:
-        if name not in there:
-            problem = f"There is no patient '{name}' in this analysis."
-            raise MilError(problem, "--patient", f"Patients are named like '{min(there)}'.")
+    _check(analysis, chosen)
     told, pages = progress or Progress(), [_cohort_page(analysis, chosen)]
     for k, name in enumerate(chosen):
         told.share((k + 1) / (len(chosen) + 1))
         pages.append(casepage.patient_page(analysis, name, _anchor(k)))
     return Document(f"Milscope: {analysis.settings.target}", tuple(pages))
+
+
+def _check(analysis: Analysis, patients: Sequence[str]) -> None:
+    """MilError for a patient who is not in the analysis."""
+    there = set(analysis.predictions["patient"].astype(str))
+    for name in patients:
+        if name not in there:
+            problem = f"There is no patient '{name}' in this analysis."
+            raise MilError(problem, "--patient", f"Patients are named like '{min(there)}'.")
 
 
 def _anchor(place: int) -> str:
