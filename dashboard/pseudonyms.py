@@ -18,7 +18,7 @@ __all__ = ["Masked", "masked"]
 QUOTING = frozenset(
     ["forgiving_match", "unmatched_patients", "patients_without_cells", "target_in_both", "mixed_types"]
 )  # kinds of warnings that list ids, also of people who are not in the cohort
-LIST = re.compile(r"(: | \(first: )'.*$")
+LIST = re.compile(r"(: (?=')| \(first: ).*$")
 
 
 @dataclass(frozen=True, eq=False)
