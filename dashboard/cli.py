@@ -172,6 +172,17 @@ def _column_options(command: Callable[..., None]) -> Callable[..., None]:
             "--known", help="Column with the truth per cell: kept beside the results, never a feature."
         ),
         click.option(
+            "--pattern",
+            default="",
+            help="Where patient and region stand in file names, such as {patient}_{region} [proposed and said].",
+        ),
+        click.option("--names-in", help="Column whose text --pattern takes apart, instead of file names."),
+        click.option(
+            "--merge-labels",
+            is_flag=True,
+            help="Make one of labels that differ in case, spaces or yes/1/true.",
+        ),
+        click.option(
             "--bag",
             type=click.Choice(["patient", "region"]),
             default="patient",
@@ -266,7 +277,8 @@ def _columns(given: dict[str, Any], *, labels: tuple[str, ...] = ()) -> Columns:
     """Takes the column options out of `given`."""
     from milcore.columns import Columns
 
-    names = ("patient", "region", "cell", "x", "y", "features", "drop", "known", "bag")
+    owners = ("patient", "region", "pattern", "names_in", "merge_labels", "bag")
+    names = (*owners, "cell", "x", "y", "features", "drop", "known")
     return Columns(**{name: given.pop(name) for name in names}, labels=labels)
 
 

@@ -20,7 +20,10 @@ from typing import Any, BinaryIO
 
 import platformdirs
 
-TABLES = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz", ".parquet", ".h5ad")
+TABLES = (
+    *(f".{text}{packed}" for text in ("csv", "tsv", "tab", "txt") for packed in ("", ".gz", ".zst")),
+    *(".parquet", ".pq", ".feather", ".arrow", ".h5ad", ".fcs", ".xlsx", ".zip"),
+)  # as milcore.tables reads them, without its imports
 KEY = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]{3,63}")
 LISTED_FILES = 500  # a longer menu helps nobody
 

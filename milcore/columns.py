@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, fields
 
-import numpy as np
 import polars as pl
 
 from milcore import names
 from milcore.cohort import alike
 from milcore.errors import MilError
+from milcore.formats import Format
 from milcore.names import folded
+from milcore.profiles import ENOUGH_CELLS, Profile, levels, profiles, whole, wordy
 
-__all__ = ["LEVELS", "Columns", "Role", "recognise"]
+__all__ = ["LEVELS", "Columns", "Role", "named_roles", "recognise"]
 
+NO_COLUMN = ("bag", "pattern", "names_in")  # text of Columns that says no column's role
+NO_PATIENT = "no column names the patient, so each of these counts as one"
 LEVELS = 100  # a text column with more different values is no category
-ENOUGH_CELLS = (
-    5  # in the median patient, before a number that never varies within patients is taken for theirs
-)
-ENOUGH_ROWS = 20  # before a column may be called a running number
-SAMPLE_ROWS = 10_000  # usually show that a column varies within bags
-NUMBERED = 100  # rows, before whole numbers that never repeat are called ids
 
 
 @dataclass(frozen=True)
@@ -29,7 +27,8 @@ class Columns:
     """What the user said of the columns of the cell table; None or () where it is to be recognised.
 
     `features` are used exactly; `drop` never; `known` is a truth column, kept but never a feature; `labels`
-    belong to patients and must not vary within one; `bag` says whether a patient or a region is predicted.
+    belong to patients and must not vary within one; `bag` says whether a patient or a region is predicted. `pattern`
+    takes the file names apart, or the text of column `names_in`; `merge_labels` makes one of a label's spellings.
     """
 
     patient: str | None = None
@@ -43,6 +42,9 @@ class Columns:
     known: str | None = None
     labels: tuple[str, ...] = ()
     bag: str = "patient"
+    pattern: str = ""
+    names_in: str | None = None
+    merge_labels: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,26 +68,37 @@ def recognise(
     *,
     patient_names: Collection[str] = (),
     matrix: Collection[str] = (),
+    tool: Format | None = None,
 ) -> list[Role]:
     """The roles of all columns of a cell table, in its order.
 
     `patient_names` are the columns of the patients file (never features); `matrix`, if any, are the only
-    columns that are features unasked (the X of an h5ad). MilError for a column that is not there or is named
-    for two things, and for a table without patients, usable features, or the regions that are to be the bags.
+    columns that are features unasked (the X of an h5ad); `tool` wrote the table. MilError for a column that is not
+    there or is named for two things, and for a table without patients, usable features, or the regions that are to be
+    the bags.
     """
-    columns = columns or Columns()
+    columns, tool = columns or Columns(), tool or PLAIN
     _check_named(frame, columns)
     roles = {role.name: role for role in _named(frame, columns, patient_names)}
-    for role in _by_name(frame, columns, taken=set(roles)):
+    for role in _by_name(frame, columns, tool, taken=set(roles)):
+        roles[role.name] = role
+    for role in _beside_the_cells(frame, columns, tool, taken=set(roles)):
         roles[role.name] = role
     owners = _owners(frame, columns, roles)
     region = next((role.name for role in roles.values() if role.role == "region"), owners[-1])
-    for profile in _profiles(frame, owners, region=region, skip=set(roles)):
+    for profile in profiles(frame, owners, region=region, skip=set(roles)):
         judged = _Judge(profile, columns, set(patient_names), set(matrix))
         roles[profile.name] = _judged(judged)
     for role in _copies(frame, roles):
         roles[role.name] = role
     return _with_categories(frame, columns, [roles[name] for name in frame.columns])
+
+
+def named_roles(frame: pl.DataFrame, columns: Columns, tool: Format | None = None) -> list[Role]:
+    """The roles that the user or a column's name gives away, before any look at what varies within patients."""
+    _check_named(frame, columns)
+    given = [Role(name, role, "you named it") for role, name in _asked(columns)]
+    return given + list(_by_name(frame, columns, tool or PLAIN, taken={role.name for role in given}))
 
 
 # What the user said
@@ -95,7 +108,7 @@ def _asked(columns: Columns) -> Iterator[tuple[str, str]]:
     """(role, column) of every single column the user named."""
     for field in fields(columns):
         name = getattr(columns, field.name)
-        if isinstance(name, str) and field.name != "bag":
+        if isinstance(name, str) and field.name not in NO_COLUMN:
             yield field.name, name
 
 
@@ -132,32 +145,19 @@ def _named(frame: pl.DataFrame, columns: Columns, patient_names: Collection[str]
 # By name
 
 
-def _whole(column: pl.Series) -> bool:
-    """Text, or numbers without fractions: fit to be a name or a code."""
-    if column.dtype.is_float():
-        return all(
-            bool((part.drop_nulls().drop_nans() % 1 == 0).all()) for part in (column.head(100), column)
-        )
-    return column.dtype.is_integer() or _wordy(column)
-
-
 def _region_like(column: pl.Series) -> bool:
     """Not the kind of shape that QuPath writes under "ROI"."""
-    if not _wordy(column):
-        return _whole(column)
+    if not wordy(column):
+        return whole(column)
     return not {str(text).casefold() for text in column.unique()} <= names.SHAPES
 
 
 def _name_like(column: pl.Series) -> bool:
     """Text, or whole numbers that stay the same for a while and are no place."""
-    if not _whole(column) or _wordy(column):
-        return _wordy(column)
+    if not whole(column) or wordy(column):
+        return wordy(column)
     changes = int((column.diff(null_behavior="ignore") != 0).sum())
     return changes <= len(column) // 5 and not names.coordinate(column.name)
-
-
-def _wordy(column: pl.Series) -> bool:
-    return isinstance(column.dtype, (pl.String, pl.Categorical, pl.Enum))
 
 
 def _number(column: pl.Series) -> bool:
@@ -165,7 +165,7 @@ def _number(column: pl.Series) -> bool:
 
 
 def _type_like(column: pl.Series) -> bool:
-    return column.dtype != pl.Boolean and _whole(column) and column.n_unique() <= LEVELS
+    return column.dtype != pl.Boolean and whole(column) and column.n_unique() <= LEVELS
 
 
 @dataclass(frozen=True)
@@ -180,33 +180,51 @@ class Known:
 
 
 KNOWN = (
-    Known("patient", names.PATIENT, _whole),
-    Known(
-        "patient",
-        names.STAND_IN,
-        _whole,
-        "no column names the patient, so each of these counts as one",
-        "sample_as_patient",
-    ),
+    Known("patient", names.PATIENT, whole),
+    Known("patient", names.STAND_IN, whole, NO_PATIENT, "sample_as_patient"),
     Known("region", names.REGION, _region_like),
-    Known("cell", names.CELL, _whole),
+    Known("cell", names.CELL, whole),
     Known("x", names.X, _number),
     Known("y", names.Y, _number),
     Known("cell_type", names.CELL_TYPE, _type_like),
 )
+PLAIN = Format("", marks=())  # a table of no tool
 
 
-def _by_name(frame: pl.DataFrame, columns: Columns, taken: set[str]) -> Iterator[Role]:
-    """The roles that a name gives away, one column a role."""
-    free = [n for n in frame.columns if n not in taken and (n not in columns.features or _wordy(frame[n]))]
+def _known(tool: Format) -> Iterator[Known]:
+    """What names mean: the patient anywhere, what stands in for it, then other roles, the tool's own first."""
+    why = f"as {tool.name} writes it"
+    yield Known("patient", tool.patient, whole, why)
+    yield from KNOWN[:2]
+    for stand_in in (tool.stand_in, names.IMAGE):
+        yield Known("patient", stand_in, _region_like, NO_PATIENT, "sample_as_patient")
+    for known in KNOWN[2:]:
+        yield Known(known.role, getattr(tool, known.role), known.fits, why)
+        yield known
+
+
+def _by_name(frame: pl.DataFrame, columns: Columns, tool: Format, taken: set[str]) -> Iterator[Role]:
+    """The roles that a name gives away, one column a role; columns without a value have none."""
+    free = [n for n in frame.columns if n not in taken and (n not in columns.features or wordy(frame[n]))]
+    free = [name for name in free if frame[name].null_count() < frame.height]
     found = {role for role, _ in _asked(columns)}
-    for known in KNOWN:
+    for known in _known(tool):
+        if known.role in found:
+            continue
         meant = [name for name in free if folded(name) in known.names and known.fits(frame[name])]
-        if meant and known.role not in found:
+        if meant:
             surest = min(meant, key=lambda name: known.names.index(folded(name)))
             found.add(known.role)
             free.remove(surest)
             yield Role(surest, known.role, known.why, known.kind)
+
+
+def _beside_the_cells(frame: pl.DataFrame, columns: Columns, tool: Format, taken: set[str]) -> Iterator[Role]:
+    """The columns a tool writes to name and place things."""
+    for name in frame.columns:
+        free = name not in taken and name not in columns.features
+        if tool.never and free and re.fullmatch(tool.never, folded(name)):
+            yield Role(name, "left out", f"{tool.name} writes it to name or place things")
 
 
 def _owners(frame: pl.DataFrame, columns: Columns, roles: dict[str, Role]) -> list[str]:
@@ -238,107 +256,6 @@ def _candidates(frame: pl.DataFrame, roles: dict[str, Role]) -> str:
 
 
 # By content
-
-
-@dataclass(frozen=True)
-class Profile:
-    """What the values of a column show."""
-
-    name: str
-    number: bool
-    word: bool
-    empty: bool
-    constant: bool
-    constant_within: bool  # every bag, though not between them
-    constant_in_regions: bool  # of enough cells
-    whole: bool
-    numbering: bool  # counts rows, or never repeats
-    levels: int
-    cells: float  # in the median bag
-
-
-def _profiles(frame: pl.DataFrame, owners: list[str], *, region: str, skip: set[str]) -> Iterator[Profile]:
-    """A look at each column; `region` is the owner itself where no column names regions."""
-    place = {name: str(i) for i, name in enumerate(frame.columns)}  # so that no name meets one made here
-    safe, keys = frame.rename(place), [place[name] for name in owners]
-    wanted = {name: place[name] for name in frame.columns if name not in skip}
-    countable = [at for at in wanted.values() if _countable(safe.schema[at])]
-    bags, quiet = _quiet(safe, keys, countable)
-    even: list[str] = []
-    if region not in owners:
-        regions, even = _quiet(safe, [*keys, place[region]], countable)
-        even = [at for at in even if _steady(regions, at) and _median(regions) >= ENOUGH_CELLS]
-    changes = int(safe.select(pl.any_horizontal(pl.col(keys).ne_missing(pl.col(keys).shift())).sum()).item())
-    for name, at in wanted.items():
-        seen = bags.select(least=f"low {at}", most=f"high {at}") if at in quiet else None
-        yield _profile(frame[name], seen, in_regions=at in even, changes=changes, cells=_median(bags))
-
-
-def _quiet(frame: pl.DataFrame, keys: list[str], names: list[str]) -> tuple[pl.DataFrame, list[str]]:
-    """The columns that never vary within an owner at the start, and their ends in every owner of all rows."""
-    start = _ends(frame.head(SAMPLE_ROWS), keys, names)
-    quiet = [name for name in names if _steady(start, name)]
-    return _ends(frame, keys, quiet), quiet
-
-
-def _steady(ends: pl.DataFrame, name: str) -> bool:
-    return bool(ends[f"low {name}"].eq_missing(ends[f"high {name}"]).all())
-
-
-def _median(ends: pl.DataFrame) -> float:
-    """Rows of the median owner."""
-    return float(np.median(ends["rows"])) if len(ends) else 0.0
-
-
-def _ends(frame: pl.DataFrame, keys: list[str], names: list[str]) -> pl.DataFrame:
-    """The least and the greatest value of columns in every bag, and the bags' sizes."""
-    values = [_values(name, frame.schema[name]) for name in names]
-    ends = [value.min().name.prefix("low ") for value in values]
-    ends += [value.max().name.prefix("high ") for value in values]
-    return frame.lazy().group_by(keys).agg([*ends, pl.len().alias("rows")]).drop_nulls(keys[:1]).collect()
-
-
-def _values(name: str, dtype: pl.DataType) -> pl.Expr:
-    """A column for comparison: without infinite values, categories as text."""
-    column = pl.col(name)
-    if dtype.is_float():
-        return pl.when(column.is_finite()).then(column)
-    return column if dtype.is_numeric() or dtype == pl.Boolean else column.cast(pl.String)
-
-
-def _countable(dtype: pl.DataType) -> bool:
-    return dtype.is_numeric() or isinstance(dtype, (pl.Boolean, pl.String, pl.Categorical, pl.Enum))
-
-
-def _profile(
-    column: pl.Series, ends: pl.DataFrame | None, *, in_regions: bool, changes: int, cells: float
-) -> Profile:
-    """`ends` are the `least` and `most` in every bag, unless the column is known to vary within bags."""
-    word, whole = _wordy(column), column.dtype.is_numeric() and _whole(column)
-    least, most = (None, None) if ends is None else (ends["least"].min(), ends["most"].max())
-    return Profile(
-        name=column.name,
-        number=_countable(column.dtype) and not word,
-        word=word,
-        empty=ends is not None and least is None,
-        constant=ends is not None and least == most and not (word and column.null_count()),
-        constant_within=ends is not None and ends["least"].eq_missing(ends["most"]).all(),
-        constant_in_regions=in_regions,
-        whole=whole,
-        numbering=whole and _numbering(column, changes),
-        levels=_levels(column) if word else 0,
-        cells=cells,
-    )
-
-
-def _numbering(column: pl.Series, changes: int) -> bool:
-    """Whether a column counts on from row to row within owners, or is a whole number that never repeats."""
-    if len(column) < ENOUGH_ROWS or column.null_count():
-        return False
-    steps = int((column.diff(null_behavior="ignore") != 1).fill_null(value=True).sum())
-    if steps <= min(changes, len(column) // 5):
-        return True
-    return len(column) >= NUMBERED and column.n_unique() == len(column)
 
 
 @dataclass(frozen=True)
@@ -457,7 +374,7 @@ def _same(a: pl.Series, b: pl.Series) -> bool:
 def _with_categories(frame: pl.DataFrame, columns: Columns, roles: list[Role]) -> list[Role]:
     """Adds categories as features: those named, or the cell type (else all) where no number is usable."""
     categories = [role for role in roles if role.role in ("cell_type", "kept")]
-    categories = [role for role in categories if 1 < _levels(frame[role.name]) <= LEVELS]
+    categories = [role for role in categories if 1 < levels(frame[role.name]) <= LEVELS]
     chosen = [role.name for role in categories if role.name in columns.features]
     why = "you named it"
     if columns.features and not chosen and not any(role.role == "feature" for role in roles):
@@ -479,10 +396,6 @@ def _check_wishes(columns: Columns, roles: list[Role]) -> None:
             what = role.why if role.role == "left out" else f"it is '{role.role}' ({role.why})"
             problem = f"Column '{role.name}' cannot be a feature: {what}."
             raise MilError(problem, "--features", "Take it from the list of features.")
-
-
-def _levels(column: pl.Series) -> int:
-    return column.drop_nulls().n_unique()
 
 
 def _featureless(roles: list[Role]) -> MilError:

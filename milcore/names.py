@@ -10,6 +10,7 @@ import re
 __all__ = [
     "CELL",
     "CELL_TYPE",
+    "IMAGE",
     "PATIENT",
     "REGION",
     "STAND_IN",
@@ -18,6 +19,8 @@ __all__ = [
     "bookkeeping",
     "coordinate",
     "folded",
+    "owner",
+    "unit",
 ]
 
 
@@ -30,9 +33,12 @@ PATIENT = _words(
     " participantid individual individualid donor donorid case caseid bag bagid"
 )
 STAND_IN = _words("slideid sampleid sample samplename")  # the patient, where nothing better is there
+IMAGE = _words(
+    "tmacore core coreid imageid image imagename imagetag imagefilename imagelocation imagenumber libraryid"
+)  # regions that may stand in for the patient too
 REGION = _words(
     "region regionid roi roiid roiname core coreid tmacore fov fovid fovname imageid image imagename"
-    " imagenumber imagetag imagelocation sampleid sample samplename slideid slide libraryid acquisitionid"
+    " imagenumber imagetag imagelocation imagefilename sampleid sample samplename slideid slide libraryid acquisitionid"
     " acquisition field spot spotid analysisregion"
 )
 CELL = (
@@ -48,7 +54,7 @@ CELL_TYPE = _words(
 )
 X = _words(
     "spatialx x xcentroid centroidx xposition positionx xpos posx xcoord xcoordinate coordx cellxposition"
-    " locationcenterx areashapecenterx centerxglobal centerx xcenter centerxlocal xloc locx globalxpos xx"
+    " locationcenterx areashapecenterx centerxglobal centerx xcenter centerxlocal xloc locx globalxpos xcentre xx"
     " centroid1"  # scikit-image counts rows first, so centroid-0 is y
 )
 Y = tuple(name.replace("x", "y").replace("centroid1", "centroid0") for name in X)
@@ -56,7 +62,10 @@ Y = tuple(name.replace("x", "y").replace("centroid1", "centroid0") for name in X
 SHAPES = frozenset(
     _words("polygon rectangle ellipse geometry point points line polyline")
 )  # no name of a region
-UNIT = re.compile(r"[ (\[]+(square )?(µm|μm|âµm|âμm|um|px|pixels?|microns?)(\^?2|²)?[)\] ]*$")
+MICRO = r"[^a-z0-9 ]{0,4}[µμu]m|[^\x00-\x7f?]{1,3}m|\?m"  # as other encodings mangle it too
+UNIT = re.compile(
+    rf"([ (\[]+(square )?({MICRO}|px|pixels?|microns?)(\^?2|²| 2)?|(?<=[xy]) m)[)\] ]*$"
+)  # R makes "X..m" of "X µm"
 COORDINATE = re.compile(
     r"[xyz](min|max)|zz?|z(centroid|position)|centroid[zxy012]|cellzposition"
     r"|(areashape|location)(center|centermass\w*|boundingbox(min|max)imum|m(in|ax)intensity)[xyz]\w*"
@@ -84,3 +93,10 @@ def bookkeeping(name: str) -> bool:
 def owner(name: str) -> bool:
     """Whether a column tells, by its name, which patient or region a row belongs to."""
     return folded(name) in (*PATIENT, *STAND_IN, *REGION)
+
+
+def unit(name: str) -> str:
+    """The unit of length that a name ends with: "µm", "px" or ""."""
+    spaced = re.sub(r"[\s._\-:/]+", " ", name.casefold()).strip()
+    found = UNIT.search(spaced)
+    return "" if found is None else "px" if "px" in found[0] or "pixel" in found[0] else "µm"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+import re
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,18 @@ from milcore.cohort import Note
 from milcore.errors import MilError
 from milcore.tables import Table, read_table
 
-__all__ = ["SHOWN", "join", "listed", "plain", "read_patients"]
+__all__ = ["SHOWN", "join", "likeness", "listed", "one_spelling", "plain", "read_patients"]
 
 SHOWN = 5  # names in a sentence
+LABELS = 20  # a column of more different words is no label
+SAME = (
+    ("yes", "y", "true", "t", "1", "positive", "pos", "+"),
+    ("no", "n", "false", "f", "0", "negative", "neg", "-"),
+)  # words for one label, in columns that hold no others
 MATCHING = 0.5  # of the bags must be found in a column, for it to be the key whatever its name
+IMAGES = (
+    r"(\.ome)?\.(ndpi|svs|tiff?|qptiff|im3|czi|mrxs|scn|vsi|mcd|png|jpe?g|csv|fcs|txt)$"  # endings of an id
+)
 
 
 def read_patients(path: Path) -> Table:
@@ -64,9 +73,10 @@ def join(
 ) -> tuple[pd.DataFrame, list[Note]]:
     """The bags (`patient`[, `region`] first) with the columns of the patients file, and what had no partner.
 
-    `named` says what the cell table calls its patients and regions. Ids match exactly as written, else without case
-    and outer spaces; other columns of numbers, unless they name patients or regions, become numbers. MilError
-    where no column holds the ids, where none of them matches, and where an id comes twice.
+    `named` says what the cell table calls its patients and regions. Ids match exactly as written, else without
+    case and outer spaces, else without separators and leading zeros; other columns of numbers, unless they name
+    patients or regions, become numbers. MilError where no column holds the ids, where none of them matches, and where
+    an id comes twice.
     """
     keys = _keys(bags, frame, named, file)
     rows = _rows(frame, keys, file)
@@ -117,9 +127,10 @@ def _keys(bags: pd.DataFrame, frame: pl.DataFrame, named: dict[str, str], file: 
 
 def _key(ids: pd.Series, columns: list[pl.Series], name: str, known: Collection[str]) -> str | None:
     """The column of that name, else one whose name means it, else the one that holds most of the ids."""
-    wanted = set(ids.astype(str))
+    wanted = {_loose(text) for text in ids.astype(str)}
     held = {
-        c.name: len(wanted & set(c.cast(pl.String).str.strip_chars().to_list())) / len(wanted)
+        c.name: len(wanted & {_loose(text) for text in c.cast(pl.String).drop_nulls().to_list()})
+        / len(wanted)
         for c in columns
     }
     if name in held:
@@ -150,24 +161,61 @@ def _rows(frame: pl.DataFrame, keys: dict[str, str], file: str) -> dict[Key, int
     return rows
 
 
+def _close(part: str) -> str:
+    """Without case and outer spaces."""
+    return part.casefold().strip()
+
+
+def _loose(part: str) -> str:
+    """Also without the ending of an image, separators, and zeros before a number: "P01" and "p 1" are alike."""
+    plain = re.sub(r"[\W_]+", "", re.sub(IMAGES, "", _close(part)))
+    return re.sub(r"(?<!\d)0+(?=\d)", "", plain)
+
+
 def _partners(wanted: list[Key], rows: dict[Key, int]) -> tuple[np.ndarray, list[str]]:
-    """The row of each bag (-1 for none), and who was found only by forgiving case and spaces."""
-    loose: dict[Key, int] = {}
-    for key, row in rows.items():
-        folded = tuple(part.casefold().strip() for part in key)
-        loose[folded] = -1 if folded in loose else row  # two rows alike: neither can be meant
-    found, forgiven = np.full(len(wanted), -1), []
-    for b, key in enumerate(wanted):
-        found[b] = rows.get(key, -1)
-        if found[b] < 0:
-            found[b] = loose.get(tuple(part.casefold().strip() for part in key), -1)
-            forgiven += [_said(key)] if found[b] >= 0 else []
-    return found, forgiven
+    """The row of each bag (-1 for none), and who was found only by forgiving how ids are written.
+
+    Each step forgives more, and leaves alone who was found before; ids that it makes alike cannot be told apart, so
+    none of them is meant.
+    """
+    at: dict[Key, int] = dict.fromkeys(wanted, -1)
+    forgiven = []
+    for alike in (str, _close, _loose):
+        taken = set(at.values())
+        there = _only([key for key, row in rows.items() if row not in taken], alike)
+        here = _only([key for key, row in at.items() if row < 0], alike)
+        for form, key in here.items():
+            other = there.get(form)
+            if key is not None and other is not None:
+                at[key] = rows[other]
+                forgiven += [] if key == other else [f"{_said(key)}' with '{_said(other)}"]
+    return np.array([at[key] for key in wanted]), forgiven
+
+
+def _only(keys: list[Key], alike: Callable[[str], str]) -> dict[Key, Key | None]:
+    """The keys by the form that `alike` gives them; None where two have the same."""
+    seen: dict[Key, Key | None] = {}
+    for key in keys:
+        form = tuple(map(alike, key))
+        seen[form] = None if form in seen else key
+    return seen
+
+
+def likeness(ids: pl.Series, frame: pl.DataFrame) -> float:
+    """The share of ids that the best column of a patients file knows, however written, if it tells its rows apart."""
+    wanted = {_loose(text) for text in ids.cast(pl.String).to_list()}
+    best = 0.0
+    for column in frame.get_columns():
+        texts = column.cast(pl.String).drop_nulls()
+        if texts.n_unique() == len(texts) and len(texts):
+            held = {_loose(text) for text in texts.to_list()}
+            best = max(best, len(wanted & held) / max(1, len(wanted)))
+    return best
 
 
 def _notes(role: str, missing: list[str], idle: list[str], forgiven: list[str]) -> Iterator[Note]:
     for kind, words, who in (
-        ("forgiving_match", f"{role.capitalize()}s matched without regard to case and spaces", forgiven),
+        ("forgiving_match", f"{role.capitalize()}s matched though written differently", forgiven),
         (
             "unmatched_patients",
             f"{role.capitalize()}s with cells but not in the patients file, kept without label",
@@ -189,3 +237,34 @@ def _blank(frame: pl.DataFrame, keys: dict[str, str]) -> Iterator[Note]:
         yield Note(
             "blank_patients", f"{blank} rows of the patients file name no {list(keys)[-1]} and were left out."
         )
+
+
+def one_spelling(bags: pd.DataFrame, *, merge: bool) -> tuple[pd.DataFrame, list[Note]]:
+    """The bags with labels that are one but for case, spaces or a word for yes or no; merged only if asked to."""
+    notes = []
+    for name in bags.columns:
+        if name in ("patient", "region") or not pd.api.types.is_object_dtype(bags[name]):
+            continue
+        better = _spellings(bags[name].dropna().astype(str))
+        if better:
+            pairs = listed([f"{old}' as '{new}" for old, new in better.items()])
+            bags = bags.assign(**{name: bags[name].replace(better)}) if merge else bags
+            done = "They count as one." if merge else "They count as different labels."
+            words = f"'{name}' seems to write one label in several ways: {pairs}. {done}"
+            notes.append(Note("label_spellings", words))
+    return bags, notes
+
+
+def _spellings(texts: pd.Series) -> dict[str, str]:
+    """What is to be written another way -> the commonest way to write it."""
+    counts = texts.value_counts()
+    if not 1 < len(counts) <= LABELS:
+        return {}
+    plain = {text: " ".join(re.split(r"[\s_\-]+", text.casefold().strip())) or text for text in counts.index}
+    words = {word: group[0] for group in SAME for word in group}
+    if all(form in words for form in plain.values()):
+        plain = {text: words[form] for text, form in plain.items()}
+    best: dict[str, str] = {}
+    for text, form in plain.items():  # the commonest first
+        best.setdefault(form, text)
+    return {text: best[form] for text, form in plain.items() if best[form] != text}

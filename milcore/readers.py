@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,10 @@ import polars as pl
 from milcore.cohort import TEXT, Cohort, Note
 from milcore.columns import Columns, Role, recognise
 from milcore.errors import MilError
-from milcore.patients import join, listed, plain, read_patients
+from milcore.owners import with_owners
+from milcore.patients import join, listed, one_spelling, plain, read_patients
 from milcore.progress import Progress
-from milcore.tables import Table, read_tables
+from milcore.tables import Cells, Table, read_cells
 
 __all__ = ["Columns", "Role", "read_cohort", "recognise"]
 
@@ -39,20 +40,22 @@ def read_cohort(
     files and tables that cannot be used, columns that are not there, and labels that vary within a patient.
     """
     columns, progress = columns or Columns(), progress or Progress()
-    owners = [name for name in (columns.patient, columns.region) if name]
+    owners = [name for name in (columns.patient, columns.region, columns.names_in) if name]
     with progress.stage("reading"):
         outcomes = None if patients is None else read_patients(Path(patients))
-        table = read_tables(cells, text=owners, wanted=columns.features)
+        table = read_cells(cells, text=owners, wanted=columns.features, besides=patients)
         columns = _in_table(columns, table)
+        table, columns, said = with_owners(table, columns, None if outcomes is None else outcomes.frame)
+        table = replace(table, notes=(*table.notes, *said))
         progress.share(0.6)
         known = () if outcomes is None else outcomes.frame.columns
-        roles = recognise(table.frame, columns, patient_names=known, matrix=table.matrix)
+        roles = recognise(table.frame, columns, patient_names=known, matrix=table.matrix, tool=table.tool)
         progress.share(0.8)
         files = [Path(path).name for path in [*cells, *([] if patients is None else [patients])]]
         return _cohort(_Reading(table, roles, columns, files), outcomes)
 
 
-def _in_table(columns: Columns, table: Table) -> Columns:
+def _in_table(columns: Columns, table: Cells) -> Columns:
     """The same, by the table's names, where one was given as the cohort calls a known column."""
     meant = {KNOWN + name: name for name in OWN if KNOWN + name not in table.frame.columns}
 
@@ -66,7 +69,7 @@ def _in_table(columns: Columns, table: Table) -> Columns:
 class _Reading:
     """A table, the roles of its columns, and what the user said."""
 
-    table: Table
+    table: Cells
     roles: list[Role]
     columns: Columns
     files: list[str]
@@ -102,6 +105,8 @@ def _cohort(reading: _Reading, outcomes: Table | None) -> Cohort:
         named = {role: reading.names(role)[0] for role in ("patient", "region") if reading.names(role)}
         bags, joined = join(bags, outcomes.frame, named=named, file=reading.files[-1])
         notes += [*outcomes.notes, *joined, *_target_notes(reading, bags, order=order, offsets=offsets)]
+    bags, spelled = one_spelling(bags, merge=reading.columns.merge_labels)
+    notes += spelled
     return Cohort.of(
         features,
         patient.take(order),

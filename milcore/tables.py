@@ -1,100 +1,174 @@
-"""Files to tables: text by its separator, Parquet, h5ad; numbers are numbers, and what was not is said."""
+"""Files to tables: every kind of file and every tool's own form as one frame; what was not a number is said."""
 
 from __future__ import annotations
 
-import csv
-import gzip
-import warnings
+import struct
+import xml.etree.ElementTree
+import zipfile
+import zlib
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
 
-import numpy as np
 import polars as pl
 import pyarrow as pa
 
 from milcore import names
-from milcore.cohort import Note, alike
+from milcore.binary import read_excel, read_fcs, read_feather, read_h5ad, read_parquet
+from milcore.cohort import Note
 from milcore.errors import MilError
+from milcore.files import PACKED, Source, ending, opened
+from milcore.formats import Format, format_of
+from milcore.text import GAPS, STRAY, Table, read_text
 
-__all__ = ["Table", "read_table", "read_tables"]
+__all__ = ["READERS", "TABLES", "Cells", "Table", "read_cells", "read_table"]
 
-GAPS = [
-    "",
-    "NA",
-    "N/A",
-    "n/a",
-    "#N/A",
-    "NaN",
-    "nan",
-    "NAN",
-    "null",
-    "NULL",
-]  # how tables write a missing value
-STRAY = 0.05  # of a column's entries may be text, and it is still a column of numbers
 HALF = 0.5  # numbers among the text from here on are worth a note
-COMMA = r"^(\s*[+-]?\d*),(\d*([eE][+-]?\d+)?\s*)$"  # a number written with a decimal comma
-SAMPLE_ROWS = 10_000  # decide a column's type, unless a later row disagrees
-MOST_VALUES = 1 << 31  # of an h5ad matrix: 8 GB
-SEPARATORS = ",\t;"
-SHOWN = 5  # columns in a sentence
+TEXTS = ("csv", "tsv", "tab", "txt")
+READERS: dict[str, Callable[[Path, Collection[str]], Table] | None] = {
+    **dict.fromkeys(TEXTS),
+    **dict.fromkeys(("parquet", "pq"), read_parquet),
+    **dict.fromkeys(("feather", "arrow"), read_feather),
+    "h5ad": read_h5ad,
+    "fcs": read_fcs,
+    "xlsx": read_excel,
+}
+TABLES = (*READERS, *(f"{text}.{kind}" for text in TEXTS for kind in PACKED), "zip")  # what can be named
+DAMAGE = (
+    OSError,
+    EOFError,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+    zipfile.BadZipFile,
+    xml.etree.ElementTree.ParseError,
+    pa.ArrowException,
+    pl.exceptions.PolarsError,
+    pl.exceptions.PanicException,
+)  # what the libraries raise when a file is not what its name says
+INTENSITIES, REGIONPROPS, IMAGES, OBJECT = (
+    "intensities",
+    "regionprops",
+    "images.csv",
+    "Object",
+)  # of steinbock
 
 
 @dataclass(frozen=True)
-class Table:
-    """Rows as they stand in the file: `format` in words, `matrix` the columns that were X of an h5ad."""
+class Cells:
+    """The rows of all files, in the order given: `files` names them and `rows` counts their rows; `tool` wrote them,
+    if it was recognised."""
 
     frame: pl.DataFrame
     format: str
+    files: tuple[str, ...]
+    rows: tuple[int, ...]
+    tool: Format | None = None
     matrix: tuple[str, ...] = ()
     notes: tuple[Note, ...] = ()
 
 
-def read_tables(paths: Sequence[Path], *, text: Collection[str] = (), wanted: Collection[str] = ()) -> Table:
-    """One table of all files, stacked in the order given; they must have the same columns.
+def read_cells(
+    paths: Sequence[Path],
+    *,
+    text: Collection[str] = (),
+    wanted: Collection[str] = (),
+    besides: Path | None = None,
+) -> Cells:
+    """All cell tables behind `paths` (files, folders, patterns, archives) as one; they must have the same columns.
 
     `text` are columns to be kept as written (patients "01"); of an h5ad matrix only `wanted` columns are read,
-    if any are named. MilError for what is missing, empty, damaged, not a table, or does not fit the first file.
+    if any are named; `besides` is the patients file, which is no cell table wherever it lies. MilError for what is
+    missing, empty, damaged, not a table, no table of cells, or does not fit the first file.
     """
     if not paths:
         problem = "No cell table was named."
         raise MilError(problem, "", "Name at least one file of cells.")
-    tables = [read_table(path, text=text, wanted=wanted) for path in paths]
-    first = tables[0]
-    for path, table in zip(paths[1:], tables[1:], strict=True):
-        _check_fits(table.frame, first.frame, (Path(path).name, Path(paths[0]).name))
+    with opened(paths, kinds=READERS, packed=TEXTS) as sources:
+        if besides is not None:
+            sources = [one for one in sources if not _same_file(one.path, besides)] or sources
+        cells, parts = _steinbock(sources)
+        tables = [_read(source, text=text, wanted=wanted) for source in cells]
+        tables = [_joined(table, one, parts.get(one, [])) for one, table in zip(cells, tables, strict=True)]
+    for source, table in zip(cells[1:], tables[1:], strict=True):
+        _check_fits(table.frame, tables[0].frame, (source.name, cells[0].name))
+    return _one(tables, [source.name for source in cells], text)
+
+
+def _one(tables: list[Table], files: list[str], text: Collection[str]) -> Cells:
+    """The tables stacked, cleaned, and recognised."""
     frame = _stacked([table.frame for table in tables])
     notes = tuple(dict.fromkeys(note for table in tables for note in table.notes))
-    frame, mixed = _numbered(frame, {name for name in frame.columns if name in text or names.owner(name)})
-    formats = " and ".join(dict.fromkeys(table.format for table in tables))
-    return Table(frame, formats, first.matrix, notes + tuple(mixed))
-
-
-def read_table(path: Path, *, text: Collection[str] | None = (), wanted: Collection[str] = ()) -> Table:
-    """The table of one file, as `read_tables` does, but columns that mix numbers with text are still text.
-
-    Where `text` is None, all of a text file is kept as written.
-    """
-    path = Path(path)
-    reader = _reader(path)
-    try:
-        if not path.stat().st_size:
-            problem = f"'{path.name}' is empty."
-            raise MilError(problem, str(path), "Export the table again.")
-        table = reader(path, text, wanted)
-    except (OSError, EOFError, ValueError, KeyError, TypeError, pl.exceptions.PolarsError) as error:
-        said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        problem = f"'{path.name}' cannot be read: {said}"
+    tool = format_of(frame.columns, tables[0].format)
+    if tool is not None and tool.refused:
+        problem = f"The rows of '{files[0]}' are {tool.refused}, not cells."
+        where = f"the columns {', '.join(frame.columns[:8])}"
         raise MilError(
-            problem, str(path), "Check that the file is whole and of the kind its name says."
-        ) from None
+            problem, where, "Give the table of cells that the same tool writes, or count the points per cell."
+        )
+    frame = _with_centres(frame)
+    frame, mixed = _numbered(frame, {name for name in frame.columns if name in text or names.owner(name)})
+    kinds = " and ".join(dict.fromkeys(table.format for table in tables))
+    return Cells(
+        frame,
+        tool.name if tool else kinds,
+        tuple(files),
+        tuple(table.frame.height for table in tables),
+        tool,
+        tables[0].matrix,
+        notes + tuple(mixed),
+    )
+
+
+def read_table(path: Path, *, text: Collection[str] | None = ()) -> Table:
+    """The table of one file, not yet cleaned: columns that mix numbers with text are still text.
+
+    Where `text` is None, all of a text file is kept as written. MilError for what is missing, empty, damaged or
+    no table, and for several tables at once.
+    """
+    with opened([path], kinds=READERS, packed=TEXTS) as sources:
+        if len(sources) > 1:
+            problem = f"'{Path(path).name}' holds {len(sources)} tables where one is wanted."
+            raise MilError(problem, str(path), "Name one file.")
+        return _read(sources[0], text=text)
+
+
+def _read(source: Source, *, text: Collection[str] | None = (), wanted: Collection[str] = ()) -> Table:
+    """One file; MilError for whatever is wrong with it."""
+    reader = _reader(source, text)
+    try:
+        if not source.path.stat().st_size:
+            problem = f"'{source.name}' is empty."
+            raise MilError(problem, str(source.path), "Export the table again.")
+        table = reader(source.path, wanted)
+    except DAMAGE as error:
+        said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        problem = f"'{source.name}' cannot be read: {said}"
+        fix = "Check that the file is whole and of the kind its name says."
+        raise MilError(problem, str(source.path), fix) from None
     if not table.frame.height or not table.frame.width:
-        problem = f"'{path.name}' has no rows."
-        raise MilError(problem, str(path), "Export the table again.")
+        problem = f"'{source.name}' has no rows."
+        raise MilError(problem, str(source.path), "Export the table again.")
     return replace(
         table, frame=table.frame.rename({name: f"{name} " for name in table.frame.columns if _pattern(name)})
     )
+
+
+def _reader(source: Source, text: Collection[str] | None) -> Callable[[Path, Collection[str]], Table]:
+    kind = ending(source.path.name)
+    packed = source.path.suffix.casefold().removeprefix(".") in PACKED
+    if kind not in READERS or packed:
+        problem = f"'{source.name}' is of no kind that can be read."
+        raise MilError(problem, str(source.path), f"Give one of {', '.join(TABLES)}, or a folder of them.")
+    other = READERS[kind]
+    return other or (lambda path, wanted: read_text(path, text, name=source.name))
 
 
 def _pattern(name: str) -> bool:
@@ -102,172 +176,52 @@ def _pattern(name: str) -> bool:
     return name == "*" or (name.startswith("^") and name.endswith("$"))
 
 
-Reader = Callable[[Path, Collection[str] | None, Collection[str]], Table]
+def _same_file(one: Path, other: Path) -> bool:
+    return one.resolve() == Path(other).resolve()
 
 
-def _reader(path: Path) -> Reader:
-    if not path.exists():
-        there = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
-        problem = f"There is no file '{path.name}'."
-        raise MilError(problem, str(path.parent), alike(path.name, there) if there else "Check the path.")
-    if path.is_dir():
-        problem = f"'{path.name}' is a folder."
-        raise MilError(problem, str(path), "Name the files in it.")
-    ending = path.name.casefold().removesuffix(".gz").rpartition(".")[2]
-    if ending not in READERS or (
-        ending != path.name.casefold().rpartition(".")[2] and READERS[ending] is not _text
-    ):
-        problem = f"'{path.name}' is of no kind that can be read."
-        raise MilError(problem, str(path), "Give CSV, TSV (also .gz), Parquet or h5ad.")
-    return READERS[ending]
+# What single tools do their own way
 
 
-# Text
+def _steinbock(sources: list[Source]) -> tuple[list[Source], dict[Source, list[Source]]]:
+    """The tables of cells, and what a steinbock folder keeps beside each: region properties, facts of all images."""
+    cells = [source for source in sources if source.folder == INTENSITIES]
+    beside = {source.name: source for source in sources if source.folder == REGIONPROPS}
+    if not cells or not beside:
+        return sources, {}
+    images = [source for source in sources if PurePosixPath(source.name).name == IMAGES]
+    at = {cell: beside.get(cell.name.replace(INTENSITIES, REGIONPROPS)) for cell in cells}
+    return cells, {cell: [*([found] if found else []), *images] for cell, found in at.items()}
 
 
-def _text(path: Path, text: Collection[str] | None, wanted: Collection[str]) -> Table:
-    header = _header(path)
-    separator = max(SEPARATORS, key=lambda mark: len(_split(header, mark)))
-    given = _split(header, separator)
-    repeated = sorted({name for name in given if given.count(name) > 1})
-    notes = (
-        [Note("repeated_names", f"Columns of one name were told apart: {', '.join(repeated)}.")]
-        if repeated
-        else []
-    )
-    kind = {",": "CSV", "\t": "TSV", ";": "CSV with semicolons"}[separator]
-    frame = _parsed(path, separator, text)
-    commas = [] if separator == "," else _decimal_commas(frame, text or ())
-    if commas:
-        number = pl.col(commas).str.replace(COMMA, "$1.$2")
-        frame = frame.with_columns(number)
-        shown = ", ".join(f"'{name}'" for name in commas[:SHOWN]) + ", ..." * (len(commas) > SHOWN)
-        words = f"Columns with decimal commas, read as numbers ({len(commas)}): {shown}."
-        notes.append(Note("decimal_comma", words))
-    return Table(frame, kind, notes=tuple(notes))
+def _joined(table: Table, cells: Source, beside: list[Source]) -> Table:
+    """One image's intensities with its region properties, on the number of the object, and with facts of the image."""
+    frame, notes = table.frame, list(table.notes)
+    for source in beside:
+        other = _read(source).frame
+        if OBJECT in other.columns and OBJECT in frame.columns:
+            frame = frame.join(other, on=OBJECT, how="left", suffix=" (2)", maintain_order="left")
+        elif "image" in other.columns:
+            stems = [PurePosixPath(str(name)).stem for name in other["image"]]
+            here = other.filter(pl.Series(stems) == PurePosixPath(cells.name).stem).drop("image")
+            if here.height == 1:
+                frame = frame.with_columns(pl.lit(here[name][0]).alias(name) for name in here.columns)
+            else:
+                words = f"'{source.name}' says nothing of the image of '{cells.name}'."
+                notes.append(Note("image_unknown", words))
+    return replace(table, frame=frame, notes=tuple(notes))
 
 
-def _decimal_commas(frame: pl.DataFrame, text: Collection[str]) -> list[str]:
-    """The columns of numbers with a decimal comma; none where more have a point, for then a comma parts two numbers."""
-    free = [c for c in frame.get_columns() if c.name not in text and not names.owner(c.name)]
-    words = [column for column in free if column.dtype == pl.String]
-    commas = [column.name for column in words if _decimal(column, ",")]
-    points = sum(column.dtype.is_float() for column in free) + sum(_decimal(c, r"\.") for c in words)
-    return commas if len(commas) > points else []
-
-
-def _decimal(column: pl.Series, mark: str) -> bool:
-    """Whether text is numbers, but for a few entries, and some of them have this decimal mark."""
-    entries = column.drop_nulls()
-    number = entries.str.contains(rf"^\s*[+-]?(\d+({mark}\d*)?|{mark}\d+)([eE][+-]?\d+)?\s*$")
-    marked = bool((number & entries.str.contains(mark)).any())
-    return marked and int((~number).sum()) <= STRAY * len(entries)
-
-
-def _header(path: Path) -> str:
-    """The first line that holds anything; MilError where the bytes are no text."""
-    with gzip.open(path) if path.name.casefold().endswith(".gz") else path.open("rb") as file:
-        begin = file.read(1 << 16)
-    if b"\0" in begin:
-        problem = f"'{path.name}' is not a text table."
-        raise MilError(problem, str(path), "Give CSV, TSV (also .gz), Parquet or h5ad.")
-    lines = begin.decode("utf-8-sig", errors="replace").splitlines()
-    return next((line for line in lines if line.strip()), "")
-
-
-def _split(line: str, separator: str) -> list[str]:
-    return next(csv.reader([line], delimiter=separator), [])
-
-
-def _parsed(path: Path, separator: str, text: Collection[str] | None) -> pl.DataFrame:
-    """Numbers straight to float32, whole numbers exactly, owners as written; a mixed column comes as text."""
-    given: dict[str, Any] = {"separator": separator, "null_values": GAPS, "encoding": "utf8-lossy"}
-    likely = pl.scan_csv(path, infer_schema_length=SAMPLE_ROWS, **given).collect_schema()
-    try:
-        return pl.read_csv(path, schema_overrides=_types(likely, text), **given)
-    except pl.exceptions.ComputeError as error:
-        if "could not parse" not in str(error):
-            raise
-    every = pl.read_csv(path, infer_schema_length=None, **given)
-    return every.with_columns(every[name].cast(kind) for name, kind in _types(every.schema, text).items())
-
-
-def _types(schema: pl.Schema, text: Collection[str] | None) -> dict[str, Any]:
-    types: dict[str, Any] = {}
-    for name, kind in schema.items():
-        if text is None or name in text or names.owner(name):
-            types[name] = pl.String
-        elif kind.is_float():
-            types[name] = pl.Float32
-        elif kind.is_integer() and names.folded(name) not in names.CELL:
-            types[name] = pl.Float64  # a later row may have a fraction
-    return types
-
-
-# Parquet and h5ad
-
-
-def _parquet(path: Path, text: Collection[str] | None, wanted: Collection[str]) -> Table:
-    return Table(pl.read_parquet(path), "Parquet")
-
-
-def _h5ad(path: Path, text: Collection[str] | None, wanted: Collection[str]) -> Table:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of old files and newer versions: nothing the user can mend
-        import anndata
-
-        data = anndata.read_h5ad(path)
-    columns = {str(name): _observed(data.obs[name]) for name in data.obs}
-    if "spatial" in data.obsm:
-        place = np.asarray(data.obsm["spatial"], np.float32)
-        columns |= {
-            f"spatial {axis}": pl.Series(place[:, i]) for i, axis in enumerate("xy"[: place.shape[1]])
-        }
-    columns.setdefault(
-        str(data.obs.index.name or "obs_names"), pl.Series(data.obs_names.astype(str).to_numpy())
-    )
-    measured = _measured(data, wanted)
-    matrix = {f"{name} (2)" if name in columns else name: column for name, column in measured.items()}
-    return Table(pl.DataFrame(columns | matrix), "h5ad", tuple(matrix))
-
-
-def _observed(column: Any) -> pl.Series:
-    """A column of obs; categories stay categories, whatever they are made of."""
-    if column.dtype == "category":
-        texts = pl.Series([str(value) for value in column.cat.categories], dtype=pl.String)
-        codes = pl.Series(column.cat.codes.to_numpy(np.int64))
-        return texts.gather(codes.set(codes < 0, None)).cast(pl.Categorical)
-    return pl.Series(
-        pa.array(column.astype("string") if column.dtype == object else column, from_pandas=True)
-    )
-
-
-def _measured(data: Any, wanted: Collection[str]) -> dict[str, pl.Series]:
-    """The columns of X, those `wanted` if any of them is there."""
-    if data.X is None:
-        return {}
-    given = [str(name) for name in data.var_names]
-    chosen = [j for j, name in enumerate(given) if name in wanted] or range(len(given))
-    if len(chosen) * data.n_obs > MOST_VALUES:
-        problem = (
-            f"The matrix has {len(chosen):,} columns for {data.n_obs:,} cells, more than can be read at once."
-        )
-        raise MilError(problem, "X", "Name the features to use with --features.")
-    x = data.X.tocsc() if hasattr(data.X, "tocsc") else data.X
-    columns: dict[str, pl.Series] = {}
-    for j in chosen:
-        column = x[:, [j]].toarray().ravel() if hasattr(x, "toarray") else np.ascontiguousarray(x[:, j])
-        columns[given[j] if given[j] not in columns else f"{given[j]} ({j + 1})"] = pl.Series(
-            column.astype(np.float32)
-        )
-    return columns
-
-
-READERS: dict[str, Reader] = {
-    **dict.fromkeys(("csv", "tsv", "tab", "txt"), _text),
-    **dict.fromkeys(("parquet", "pq"), _parquet),
-    "h5ad": _h5ad,
-}
+def _with_centres(frame: pl.DataFrame) -> pl.DataFrame:
+    """With the middle of each cell's box, where that is all that tells its place."""
+    plain = {names.folded(name): name for name in frame.columns}
+    if not {"xmin", "xmax", "ymin", "ymax"} <= set(plain) or set(plain) & {*names.X}:
+        return frame
+    ends = [plain[axis + end] for axis in "xy" for end in ("min", "max")]
+    if not all(frame[name].dtype.is_numeric() for name in ends):
+        return frame
+    middle = [((pl.col(ends[i]) + pl.col(ends[i + 1])) / 2).alias(f"{'XY'[i // 2]} centre") for i in (0, 2)]
+    return frame.with_columns(middle)
 
 
 # One table

@@ -23,7 +23,8 @@ ROOT = Path(__file__).parents[1]
 LINE = re.findall(
     r"\w+",
     """
-errors progress folder measures tasks names cohort columns tables patients readers surroundings preprocess
+errors progress folder measures tasks names cohort formats profiles columns files text
+binary tables patients naming owners mapping inspection readers surroundings preprocess
 neighbours folds neighbourhood models training case stacking evidence faithfulness permutation validation
 associations baselines probes projection phenotypes analysis results judgement chain sample_data theme outcome
 trust checks colouring drivers why maps figures svg document webpage ink paper pictures casepage method

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from dashboard.jobs import Job, Jobs
-from dashboard.workspace import Workspace, read_json, safe_name, table_ending, tables_in
+from dashboard.workspace import TABLES, Workspace, read_json, safe_name, table_ending, tables_in
 from milcore.errors import MilError
 from milcore.progress import Progress
+from milcore.tables import TABLES as READABLE
 
 
 def echo(request: dict[str, Any], workspace: Workspace, progress: Progress) -> str:
@@ -176,6 +177,7 @@ def test_names_of_files(tmp_path: Path) -> None:
     assert safe_name("..") == "table"
     assert len(safe_name("x" * 10_000 + ".parquet")) < 100
     assert table_ending("A.CSV.GZ") == ".csv.gz"
+    assert {f".{ending}" for ending in READABLE} == set(TABLES)
     (tmp_path / ".hidden").mkdir()
     for name in ("b.csv", "a.parquet", "notes.md", ".hidden/c.csv"):
         (tmp_path / name).touch()

@@ -146,10 +146,13 @@ def _upload() -> None:
     st.subheader("Upload tables", anchor=False)
     kinds = sorted({ending.rsplit(".", 1)[-1] for ending in TABLES})
     cells = st.file_uploader(
-        "Cells: CSV, TSV, Parquet or h5ad", type=kinds, accept_multiple_files=True, key="up-cells"
+        "Cells: CSV, Parquet, h5ad, FCS, or a zip of many",
+        type=kinds,
+        accept_multiple_files=True,
+        key="up-cells",
     )
     patients = st.file_uploader(
-        "Patients: CSV or TSV (optional)", type=["csv", "tsv", "txt", "gz"], key="up-patients"
+        "Patients: Excel, CSV or TSV (optional)", type=["xlsx", "csv", "tsv", "txt", "gz"], key="up-patients"
     )
     if st.button("Read the upload", disabled=not cells):
         home = state.workspace()

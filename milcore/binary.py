@@ -1,0 +1,215 @@
+"""Tables that are no text: Parquet, Feather, h5ad, FCS and Excel; each refused where it claims more than it holds."""
+
+from __future__ import annotations
+
+import datetime
+import warnings
+import zipfile
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from milcore.cohort import Note
+from milcore.errors import MilError
+from milcore.text import Table
+
+__all__ = ["read_excel", "read_fcs", "read_feather", "read_h5ad", "read_parquet"]
+
+MOST_VALUES = 1 << 31  # of an h5ad matrix: 8 GB
+MOST_SHEET = 5_000_000  # values of a sheet
+SAFE_BYTES = 1 << 30  # what a file may unpack to, however small it is
+MOST_TIMES = 1_000  # its own size, beyond that
+TITLES = 20  # rows of a sheet among which the header is looked for
+
+
+def _check_claim(path: Path, claimed: int) -> None:
+    """MilError where a file says it holds far more bytes than it can."""
+    if claimed > max(SAFE_BYTES, MOST_TIMES * path.stat().st_size):
+        problem = (
+            f"'{path.name}' claims to hold {claimed / 1e9:,.0f} GB, {MOST_TIMES:,} times its size and more."
+        )
+        raise MilError(problem, str(path), "Export the table again, or as CSV.")
+
+
+def read_parquet(path: Path, wanted: Collection[str]) -> Table:
+    """A Parquet file."""
+    facts = pq.read_metadata(path)
+    _check_claim(path, facts.num_rows * facts.num_columns * 4)
+    return Table(pl.read_parquet(path), "Parquet")
+
+
+def read_feather(path: Path, wanted: Collection[str]) -> Table:
+    """A Feather (Arrow IPC) file."""
+    with pa.memory_map(str(path)) as file:
+        return Table(pl.from_arrow(pa.ipc.open_file(file).read_all()), "Feather")  # type: ignore[arg-type]
+
+
+# h5ad
+
+
+def read_h5ad(path: Path, wanted: Collection[str]) -> Table:
+    """An h5ad file: obs, the place of each cell, and X, of which only `wanted` columns are read if any is there."""
+    _check_links(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of old files and newer versions: nothing the user can mend
+        import anndata
+
+        data = anndata.read_h5ad(path)
+    columns = {str(name): _observed(data.obs[name]) for name in data.obs}
+    if "spatial" in data.obsm:
+        place = np.asarray(data.obsm["spatial"], np.float32)
+        columns |= {
+            f"spatial {axis}": pl.Series(place[:, i]) for i, axis in enumerate("xy"[: place.shape[1]])
+        }
+    columns.setdefault(
+        str(data.obs.index.name or "obs_names"), pl.Series(data.obs_names.astype(str).to_numpy())
+    )
+    measured = _measured(data, wanted)
+    matrix = {f"{name} (2)" if name in columns else name: column for name, column in measured.items()}
+    return Table(pl.DataFrame(columns | matrix), "h5ad", tuple(matrix))
+
+
+def _check_links(path: Path) -> None:
+    """MilError where a part of the file lies in another file, or claims more than the file can hold."""
+    import h5py
+
+    def look(name: str, thing: Any) -> None:
+        link = file.get(name, getlink=True)
+        elsewhere = isinstance(link, h5py.ExternalLink)
+        if isinstance(thing, h5py.Dataset):
+            elsewhere = elsewhere or bool(thing.external) or thing.is_virtual
+            _check_claim(path, thing.nbytes)
+        if elsewhere:
+            problem = f"'{path.name}' keeps '{name}' in another file."
+            raise MilError(problem, str(path), "Write it anew with all its parts inside.")
+
+    with h5py.File(path) as file:
+        file.visititems_links(lambda name, link: look(name, None))
+        file.visititems(look)
+
+
+def _observed(column: Any) -> pl.Series:
+    """A column of obs; categories stay categories, whatever they are made of."""
+    if column.dtype == "category":
+        texts = pl.Series([str(value) for value in column.cat.categories], dtype=pl.String)
+        codes = pl.Series(column.cat.codes.to_numpy(np.int64))
+        return texts.gather(codes.set(codes < 0, None)).cast(pl.Categorical)
+    return pl.Series(
+        pa.array(column.astype("string") if column.dtype == object else column, from_pandas=True)
+    )
+
+
+def _measured(data: Any, wanted: Collection[str]) -> dict[str, pl.Series]:
+    """The columns of X, those `wanted` if any of them is there."""
+    if data.X is None:
+        return {}
+    given = [str(name) for name in data.var_names]
+    chosen = [j for j, name in enumerate(given) if name in wanted] or range(len(given))
+    if len(chosen) * data.n_obs > MOST_VALUES:
+        problem = (
+            f"The matrix has {len(chosen):,} columns for {data.n_obs:,} cells, more than can be read at once."
+        )
+        raise MilError(problem, "X", "Name the features to use with --features.")
+    x = data.X.tocsc() if hasattr(data.X, "tocsc") else data.X
+    columns: dict[str, pl.Series] = {}
+    for j in chosen:
+        column = x[:, [j]].toarray().ravel() if hasattr(x, "toarray") else np.ascontiguousarray(x[:, j])
+        columns[given[j] if given[j] not in columns else f"{given[j]} ({j + 1})"] = pl.Series(
+            column.astype(np.float32)
+        )
+    return columns
+
+
+# Flow cytometry
+
+
+def read_fcs(path: Path, wanted: Collection[str]) -> Table:
+    """An FCS file, on the scale its keywords give; channels under their marker ($PnS) where they have one."""
+    import flowio
+
+    data = flowio.FlowData(path)
+    values = np.asarray(data.as_array(preprocess=True), np.float32)
+    titles = [
+        marker.strip() or channel.strip()
+        for marker, channel in zip(data.pns_labels, data.pnn_labels, strict=True)
+    ]
+    named = _distinct(titles)
+    return Table(pl.DataFrame({name: values[:, j] for j, name in enumerate(named)}), "FCS")
+
+
+def _distinct(titles: Iterable[str]) -> list[str]:
+    """The same, told apart by numbers where one comes twice."""
+    named: dict[str, None] = {}
+    for title in titles:
+        again = (f"{title} ({n})" for n in range(2, len(named) + 3))
+        named[title if title not in named else next(name for name in again if name not in named)] = None
+    return list(named)
+
+
+# Excel
+
+
+def read_excel(path: Path, wanted: Collection[str]) -> Table:
+    """The first sheet with a table, as text written as Excel shows it, below any title."""
+    with zipfile.ZipFile(path) as archive:
+        _check_claim(path, sum(part.file_size for part in archive.infolist()))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of styles and extensions that do not concern the values
+        import openpyxl
+
+        book = openpyxl.load_workbook(path, read_only=True, data_only=True)
+        try:
+            sheets = [(sheet.title, _rows(sheet, path)) for sheet in book.worksheets]
+        finally:
+            book.close()
+    filled = [(title, rows) for title, rows in sheets if len(rows) > 1]
+    title, rows = filled[0] if filled else ("", [[]])
+    notes = []
+    if len(filled) > 1:
+        others = ", ".join(f"'{other}'" for other, _ in filled[1:6])
+        notes.append(Note("sheet", f"Of '{path.name}', the sheet '{title}' was read; it also has {others}."))
+    return Table(_sheet_frame(rows), "Excel", notes=tuple(notes))
+
+
+def _rows(sheet: Any, path: Path) -> list[list[str | None]]:
+    """The header and the rows below it that hold anything."""
+    sheet.reset_dimensions()  # the file's own word for its size may be anything
+    rows, seen = [], 0
+    for row in sheet.iter_rows(values_only=True):
+        seen += len(row)
+        if seen > MOST_SHEET:
+            problem = f"The sheet '{sheet.title}' has more than {MOST_SHEET:,} cells."
+            raise MilError(problem, str(path), "Save it as CSV.")
+        if any(value is not None for value in row):
+            rows.append([_written(value) for value in row])
+    wide = max((sum(value is not None for value in row) for row in rows[:TITLES]), default=0)
+    head = next((i for i, row in enumerate(rows) if 2 * sum(v is not None for v in row) > wide), 0)
+    return rows[head:]
+
+
+def _written(value: Any) -> str | None:
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return None
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        return str(int(value))
+    if isinstance(value, datetime.datetime) and value.time() == datetime.time():
+        return value.date().isoformat()
+    return str(value)
+
+
+def _sheet_frame(rows: list[list[str | None]]) -> pl.DataFrame:
+    """Columns of text; those without a name and a value are none."""
+    header, body = rows[0], rows[1:]
+    wide = max((len(row) for row in rows), default=0)
+    columns = [[row[j] if j < len(row) else None for row in body] for j in range(wide)]
+    titles = [header[j] if j < len(header) else None for j in range(wide)]
+    kept = [j for j in range(wide) if titles[j] or any(value is not None for value in columns[j])]
+    named = _distinct((titles[j] or f"column {j + 1}").strip() for j in kept)
+    return pl.DataFrame(
+        {name: pl.Series(columns[j], dtype=pl.String) for name, j in zip(named, kept, strict=True)}
+    )

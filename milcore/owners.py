@@ -1,0 +1,214 @@
+"""Whose cells they are, where no column says so: read from file names and ids, and said."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import polars as pl
+
+from milcore import names
+from milcore.cohort import Note
+from milcore.columns import Columns, Role, named_roles
+from milcore.errors import MilError
+from milcore.files import ending
+from milcore.naming import FIELDS, expression, proposals, stem, take_apart
+from milcore.patients import likeness
+from milcore.tables import READERS, Cells
+
+__all__ = ["with_owners"]
+
+MATCHING = 0.5  # of the owners must be in the patients file before it decides between ways to read them
+NUMBERED = r"^(.+)[_\-.: ](\d+|[ACGT]{8,}(-\d+)?)$"  # a cell's id that begins with that of its sample
+CELLS_EACH = 5  # rows of a sample, on average, before the begin of an id is taken for it
+FILE = "file name"  # where a field was read, in the made columns' names
+
+
+@dataclass(frozen=True)
+class _Way:
+    """One way to tell patients apart: a column as it stands, or a pattern over file names or a column's text."""
+
+    values: pl.Series
+    pattern: str = ""
+    source: str | None = None
+
+
+def with_owners(
+    cells: Cells, columns: Columns, outcomes: pl.DataFrame | None
+) -> tuple[Cells, Columns, list[Note]]:
+    """The same cells with a column for the patient and region where these stand only in names, and what was done.
+
+    A pattern the user gave is obeyed; else one is proposed. Where the patients file knows the ids of one way to tell
+    patients apart, that way is taken. MilError for a pattern that does not fit.
+    """
+    if columns.pattern:
+        source = columns.names_in
+        pattern = _without_ending(columns.pattern) if source is None else columns.pattern
+        return _taken_apart(cells, columns, _Way(pl.Series(), pattern, source), asked=True)
+    found = {role.role: role for role in named_roles(cells.frame, columns, cells.tool)}
+    patient = found.get("patient")
+    if patient is not None and patient.kind != "sample_as_patient":
+        return _with_regions(cells, columns, patient, found)
+    ways = list(_ways(cells, columns, found))
+    if outcomes is not None and (known := _known_way(ways, outcomes)):
+        return _chosen(cells, columns, known)
+    unsure = patient is None or (
+        patient.name in _regions(cells.frame, columns) and _in_files(cells, patient.name)
+    )
+    if unsure and (way := next((way for way in ways if way.pattern), None)):
+        return _taken_apart(cells, columns, way)
+    return cells, columns, []
+
+
+# Ways
+
+
+def _ways(cells: Cells, columns: Columns, found: dict[str, Role]) -> Iterator[_Way]:
+    """Every way to tell patients apart, the surest first."""
+    frame = cells.frame
+    patient = found.get("patient")
+    if patient is not None:
+        yield _Way(frame[patient.name], source=patient.name)
+    yield from (_Way(frame[name], source=name) for name in _regions(frame, columns))
+    for pattern in _patterns(cells):
+        yield _Way(_spread(cells, take_apart(_stems(cells), pattern)["patient"]), pattern)
+    yield from _within_ids(cells)
+
+
+def _regions(frame: pl.DataFrame, columns: Columns) -> list[str]:
+    """The columns that name images, cores or slides."""
+    asked = {columns.region, columns.cell, columns.x, columns.y, columns.known, *columns.features}
+    wanted = (*names.REGION, *names.STAND_IN)
+    return [name for name in frame.columns if names.folded(name) in wanted and name not in asked]
+
+
+def _patterns(cells: Cells) -> list[str]:
+    """Patterns of the file names; a tool's file for each sample needs none."""
+    found = proposals(_stems(cells))
+    return found or (["{patient}"] if cells.tool and cells.tool.alone else [])
+
+
+def _stems(cells: Cells) -> list[str]:
+    """The files' names without endings and without the folder they are all in."""
+    stems = [stem(name) for name in cells.files]
+    while all("/" in name for name in stems) and len({name.split("/")[0] for name in stems}) == 1:
+        stems = [name.partition("/")[2] for name in stems]
+    return stems
+
+
+def _without_ending(pattern: str) -> str:
+    return stem(pattern) if any(ending(part) in READERS for part in (pattern, stem(pattern))) else pattern
+
+
+def _within_ids(cells: Cells) -> Iterator[_Way]:
+    """Samples that cells' ids begin with, or that the tool keeps in a column of ids."""
+    frame = cells.frame
+    wanted, pattern = cells.tool.takes_apart if cells.tool else ("", "")
+    for name in frame.columns:
+        if pattern and names.folded(name) == wanted:
+            yield _Way(frame[name].str.extract(expression(pattern)), pattern, name)
+        elif names.folded(name) in names.CELL and frame.schema[name] == pl.String:
+            begin = frame[name].str.extract(NUMBERED)
+            if not begin.null_count() and begin.n_unique() * CELLS_EACH <= frame.height:
+                yield _Way(begin, "{patient}_{cell}", name)
+
+
+def _spread(cells: Cells, values: Sequence[str]) -> pl.Series:
+    """A value of each file for each of its rows."""
+    counts = pl.Series(cells.rows, dtype=pl.Int64)
+    return pl.DataFrame({"value": values, "rows": counts}).select(
+        pl.col("value").repeat_by("rows").explode()
+    )["value"]
+
+
+def _known_way(ways: list[_Way], outcomes: pl.DataFrame) -> _Way | None:
+    """The way whose patients the patients file knows best."""
+    scored = [(likeness(way.values.unique().drop_nulls(), outcomes), way) for way in ways]
+    share, best = max(scored, key=lambda pair: pair[0], default=(0.0, None))
+    return best if share >= MATCHING else None
+
+
+def _in_files(cells: Cells, name: str) -> bool:
+    """Whether a column's values come again in other files, or several in one: then a file says more than they do."""
+    if len(cells.files) == 1:
+        return False
+    at = _spread(cells, [str(i) for i in range(len(cells.files))])
+    pairs = pl.DataFrame({"file": at, "value": cells.frame[name].cast(pl.String)}).unique()
+    return pairs.height != len(cells.files) or pairs["value"].n_unique() != len(cells.files)
+
+
+# What is made of them
+
+
+def _chosen(cells: Cells, columns: Columns, way: _Way) -> tuple[Cells, Columns, list[Note]]:
+    if way.pattern:
+        return _taken_apart(cells, columns, way)
+    words = f"The patients file knows the values of '{way.source}', so each of them counts as a patient."
+    return cells, replace(columns, patient=way.source), [Note("sample_as_patient", words)]
+
+
+def _taken_apart(
+    cells: Cells, columns: Columns, way: _Way, *, asked: bool = False
+) -> tuple[Cells, Columns, list[Note]]:
+    """The cells with a column for each field of a pattern."""
+    if way.source is not None and way.source not in cells.frame.columns:
+        problem = f"There is no column '{way.source}' in the cell table."
+        raise MilError(problem, "--names-in", f"There is: {', '.join(cells.frame.columns[:12])}.")
+    parts = _parts_of_files(cells, way.pattern) if way.source is None else _parts_of_column(cells, way)
+    place = FILE if way.source is None else way.source or "row name"
+    frame = cells.frame
+    roles: dict[str, Any] = {}
+    for field, values in parts.items():
+        if asked and getattr(columns, field):
+            problem = (
+                f"The {field} is named twice: by the pattern, and as column '{getattr(columns, field)}'."
+            )
+            raise MilError(problem, f"--pattern, --{field}", "Say it once.")
+        name = f"{field} ({place})"
+        if field == "cell" and (columns.cell or way.source is None):
+            continue
+        frame, roles[field] = frame.with_columns(values.alias(name)), name
+    if way.source is not None and "region" not in roles and not columns.region and "cell" not in roles:
+        roles["region"] = way.source
+    first = next(iter(parts.values()))[0]
+    where = (
+        "the file names" if way.source is None else f"the {place}" if not way.source else f"column '{place}'"
+    )
+    words = (
+        f"The {' and '.join(field for field in parts if field != 'cell')} of each cell is read from {where} as"
+        f" '{way.pattern}' (the first is '{first}')."
+    )
+    return replace(cells, frame=frame), replace(columns, **roles), [Note("from_names", words)]
+
+
+def _parts_of_files(cells: Cells, pattern: str) -> dict[str, pl.Series]:
+    parts = take_apart(_stems(cells), pattern)
+    return {field: _spread(cells, values) for field, values in parts.items()}
+
+
+def _parts_of_column(cells: Cells, way: _Way) -> dict[str, pl.Series]:
+    """The fields of a pattern in a column's text; MilError where a value does not fit."""
+    column = cells.frame[way.source or ""].cast(pl.String)
+    fields = [field for field in FIELDS if f"{{{field}}}" in way.pattern]
+    taken = (
+        column.to_frame("id").select(pl.col("id").str.extract_groups(expression(way.pattern))).unnest("id")
+    )
+    strange = column.filter(taken[fields[0]].is_null() & column.is_not_null())
+    if len(strange):
+        problem = f"The name '{strange[0]}' does not fit the pattern '{way.pattern}'."
+        raise MilError(problem, f"--pattern, column '{way.source}'", "Write {} for parts that do not matter.")
+    return {field: taken[field] for field in fields}
+
+
+def _with_regions(
+    cells: Cells, columns: Columns, patient: Role, found: dict[str, Role]
+) -> tuple[Cells, Columns, list[Note]]:
+    """Where patients have several files and no column names a region, each file is one."""
+    at = pl.DataFrame({"p": cells.frame[patient.name], "f": _spread(cells, _stems(cells))}).unique()
+    if "region" in found or len(cells.files) == 1 or at.height == at["p"].n_unique():
+        return cells, columns, []
+    name = f"region ({FILE})"
+    frame = cells.frame.with_columns(_spread(cells, _stems(cells)).alias(name))
+    words = "No column names the region, so each file counts as one."
+    return replace(cells, frame=frame), replace(columns, region=name), [Note("from_names", words)]

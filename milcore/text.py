@@ -1,0 +1,296 @@
+"""Text tables: encoding, separator and header found out; numbers are numbers however they are written."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import tempfile
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from milcore import names
+from milcore.cohort import Note
+from milcore.errors import MilError
+
+__all__ = ["GAPS", "STRAY", "Table", "read_text"]
+
+GAPS = [
+    "",
+    "NA",
+    "N/A",
+    "n/a",
+    "#N/A",
+    "#DIV/0!",
+    "#VALUE!",
+    "#NUM!",
+    "NaN",
+    "nan",
+    "NAN",
+    "null",
+    "NULL",
+    "<NA>",
+]  # how tables write a missing value
+STRAY = 0.05  # of a column's entries may be text, and it is still a column of numbers
+COMMA = r"^(\s*[+-]?\d*),(\d*([eE][+-]?\d+)?\s*)$"  # a number written with a decimal comma
+PERCENT = r"^(\s*[+-]?[\d.,]+)\s?%\s*$"
+GROUPED = {
+    ",": (r"(,\d{3})+(\.\d+)?\s*$", r"(\.\d+)?\s*$"),
+    r"\.": (r"(\.\d{3})+,\d+\s*$", r"(,\d+)?\s*$"),
+    "['’]": (r"(['’]\d{3})+([.,]\d+)?\s*$", r"([.,]\d+)?\s*$"),
+    "[ \u00a0\u202f]": (r"([ \u00a0\u202f]\d{3})+([.,]\d+)?\s*$", r"([.,]\d+)?\s*$"),
+}  # what follows the first digits of numbers that have a sign between thousands, and of those below a thousand
+SAMPLE_ROWS = 10_000  # decide a column's type, unless a later row disagrees
+SNIFFED = 1 << 16  # bytes, from which everything but the types is found out
+SNIFFED_ROWS = 20
+BLOCK = 1 << 22
+SEPARATORS = {
+    ",": "CSV",
+    "\t": "TSV",
+    ";": "CSV with semicolons",
+    "|": "CSV with bars",
+    " ": "text with spaces",
+}
+SHOWN = 5  # columns in a sentence
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows as they stand in the file: `format` is the tool that wrote it or the kind of file; `matrix` the columns that
+    were X of an h5ad."""
+
+    frame: pl.DataFrame
+    format: str
+    matrix: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """How a text table is written: lines to skip before the header, its fields, and whether rows have a name more."""
+
+    encoding: str
+    separator: str
+    skip: int
+    header: tuple[str, ...]
+    row_names: bool
+    ragged_spaces: bool
+
+
+def read_text(path: Path, text: Collection[str] | None, *, name: str) -> Table:
+    """The rows of a text table, its kind in words and what was noticed.
+
+    `text` columns stay as written; where it is None, all do. `name` is what the user calls the file. MilError
+    where the bytes are no text.
+    """
+    layout = _layout(path, name)
+    notes = list(_header_notes(layout))
+    with _plain(path, layout) as (plain, skip):
+        frame = _parsed(plain, layout.separator, text, skip=skip)
+    for clean in (_percents, _thousands, _decimals):
+        frame, said = clean(frame, layout.separator, text or ())
+        notes += said
+    return Table(frame, SEPARATORS[layout.separator], notes=tuple(notes))
+
+
+def _header_notes(layout: _Layout) -> Iterator[Note]:
+    repeated = sorted({name for name in layout.header if layout.header.count(name) > 1})
+    if repeated:
+        yield Note("repeated_names", f"Columns of one name were told apart: {', '.join(repeated)}.")
+    if layout.encoding not in ("utf-8-sig", "ascii"):
+        words = f"The file is not in UTF-8; it was read as {layout.encoding}, so look at names with special letters."
+        yield Note("encoding", words)
+
+
+# What it looks like
+
+
+def _layout(path: Path, name: str) -> _Layout:
+    with path.open("rb") as file:
+        begin = file.read(SNIFFED)
+    encoding = _encoding(begin, name, path)
+    lines = begin.decode(encoding, errors="replace").splitlines()
+    lines = lines[:-1] if len(begin) == SNIFFED and len(lines) > 1 else lines  # the last may be cut
+    skip = next((i for i, line in enumerate(lines) if line.strip()), 0)
+    told = lines[skip].strip().casefold() if lines else ""
+    if told.startswith("sep=") and len(told) == 5:  # for Excel
+        skip += 1
+    rows = [line for line in lines[skip + 1 : skip + 1 + SNIFFED_ROWS] if line.strip()]
+    header = lines[skip] if len(lines) > skip else ""
+    separator = _separator(header, rows)
+    spaced = separator == " " and any("  " in line or line.startswith(" ") for line in (header, *rows))
+    fields = header.split() if spaced else _split(header, separator)
+    widths = {len(row.split() if spaced else _split(row, separator)) for row in rows}
+    return _Layout(encoding, separator, skip, tuple(fields), widths == {len(fields) + 1}, spaced)
+
+
+def _encoding(begin: bytes, name: str, path: Path) -> str:
+    """The first encoding that can have written these bytes; MilError where they are no text."""
+    for mark in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        if begin.startswith(mark):
+            return "utf-16"
+    if b"\0" in begin:
+        problem = f"'{name}' is not a text table."
+        raise MilError(problem, str(path), "Give a table of the kind its name says.")
+    for encoding in ("utf-8-sig", "cp1252"):
+        try:
+            codecs.getincrementaldecoder(encoding)().decode(begin)  # may end within a letter
+        except UnicodeDecodeError:
+            continue
+        return encoding
+    return "latin-1"
+
+
+def _separator(header: str, rows: list[str]) -> str:
+    """What parts the header into most fields, preferring what parts the rows into as many."""
+
+    def fits(mark: str) -> tuple[bool, bool, int]:
+        wide = len(_split(header, mark))
+        agreeing = sum(len(_split(row, mark)) - wide in (0, 1) for row in rows)
+        return wide > 1 and 2 * agreeing > len(rows), mark != " ", wide
+
+    marks = [mark for mark in SEPARATORS if mark != " " or len(header.split()) > 1]
+    return max(marks, key=fits)
+
+
+def _split(line: str, separator: str) -> list[str]:
+    try:
+        return next(csv.reader([line], delimiter=separator), [])
+    except csv.Error:
+        return line.split(separator)
+
+
+@contextmanager
+def _plain(path: Path, layout: _Layout) -> Iterator[tuple[Path, int]]:
+    """The file and the lines to skip; else a copy in UTF-8 with single spaces and a full header."""
+    if layout.encoding == "utf-8-sig" and not layout.ragged_spaces and not layout.row_names:
+        yield path, layout.skip
+        return
+    with tempfile.TemporaryDirectory(prefix="milscope-") as place:
+        copy = Path(place) / "table"
+        how: dict[str, Any] = {"encoding": layout.encoding, "errors": "replace", "newline": ""}
+        with path.open(**how) as old, copy.open("w", encoding="utf-8", newline="") as new:
+            for _ in range(layout.skip):
+                old.readline()
+            new.write(f'""{layout.separator}' if layout.row_names else "")
+            if layout.ragged_spaces:
+                new.writelines(f"{' '.join(line.split())}\n" for line in old)
+            while block := old.read(BLOCK):
+                new.write(block)
+        yield copy, 0
+
+
+# Rows
+
+
+def _parsed(path: Path, separator: str, text: Collection[str] | None, *, skip: int) -> pl.DataFrame:
+    """Numbers straight to float32, whole numbers exactly, owners as written; a mixed column comes as text."""
+    given: dict[str, Any] = {"separator": separator, "null_values": GAPS, "encoding": "utf8-lossy"}
+    given["skip_lines"] = skip
+    likely = pl.scan_csv(path, infer_schema_length=SAMPLE_ROWS, **given).collect_schema()
+    try:
+        return pl.read_csv(path, schema_overrides=_types(likely, text), **given)
+    except pl.exceptions.ComputeError as error:
+        if "could not parse" not in str(error):
+            raise
+    every = pl.read_csv(path, infer_schema_length=None, **given)
+    return every.with_columns(every[name].cast(kind) for name, kind in _types(every.schema, text).items())
+
+
+def _types(schema: pl.Schema, text: Collection[str] | None) -> dict[str, Any]:
+    types: dict[str, Any] = {}
+    for name, kind in schema.items():
+        if text is None or name in text or names.owner(name):
+            types[name] = pl.String
+        elif kind.is_float():
+            types[name] = pl.Float32
+        elif kind.is_integer() and names.folded(name) not in names.CELL:
+            types[name] = pl.Float64  # a later row may have a fraction
+    return types
+
+
+# Numbers as people write them
+
+Cleaned = tuple[pl.DataFrame, list[Note]]
+
+
+def _percents(frame: pl.DataFrame, separator: str, text: Collection[str]) -> Cleaned:
+    """Without the signs of percent in columns that are nothing else."""
+    return _rewritten(
+        frame,
+        [c.name for c in _words(frame, text) if _nearly_all(c, PERCENT)],
+        lambda column: column.str.replace(PERCENT, "$1"),
+        Note("percents", "Columns of percents, read as numbers"),
+    )
+
+
+def _thousands(frame: pl.DataFrame, separator: str, text: Collection[str]) -> Cleaned:
+    """Without the sign between thousands; a comma is one only where it is nowhere the decimal mark."""
+    notes: list[Note] = []
+    for mark, (grouped, small) in GROUPED.items():
+        large, number = rf"^\s*[+-]?[1-9]\d{{0,2}}{grouped}", rf"^\s*[+-]?\d{{1,3}}({grouped}|{small})"
+        words = _words(frame, text)
+        chosen = [c.name for c in words if _nearly_all(c, number) and bool(c.str.contains(large).any())]
+        if mark == "," and (
+            separator != "," or any(_nearly_all(c, COMMA) for c in words if c.name not in chosen)
+        ):
+            continue
+        frame, said = _rewritten(
+            frame,
+            chosen,
+            _without(mark),
+            Note("thousands", "Columns with a sign between thousands, read as numbers"),
+        )
+        notes += said
+    return frame, notes
+
+
+def _without(mark: str) -> Callable[[pl.Expr], pl.Expr]:
+    return lambda column: column.str.replace_all(mark, "")
+
+
+def _decimals(frame: pl.DataFrame, separator: str, text: Collection[str]) -> Cleaned:
+    """With decimal points; not where more columns have a point already, for then a comma parts two numbers."""
+    words = _words(frame, text)
+    commas = [column.name for column in words if _decimal(column, ",")]
+    if separator == ",":
+        commas = [name for name in commas if _nearly_all(frame[name], COMMA)]
+    free = [c for c in frame.get_columns() if c.name not in text and not names.owner(c.name)]
+    points = sum(column.dtype.is_float() for column in free) + sum(_decimal(c, r"\.") for c in words)
+    said = Note("decimal_comma", "Columns with decimal commas, read as numbers")
+    chosen = commas if len(commas) > points else []
+    return _rewritten(frame, chosen, lambda column: column.str.replace(COMMA, "$1.$2"), said)
+
+
+def _words(frame: pl.DataFrame, text: Collection[str]) -> list[pl.Series]:
+    """The columns of text that may be numbers."""
+    free = [c for c in frame.get_columns() if c.name not in text and not names.owner(c.name)]
+    return [column for column in free if column.dtype == pl.String]
+
+
+def _rewritten(
+    frame: pl.DataFrame, columns: list[str], write: Callable[[pl.Expr], pl.Expr], note: Note
+) -> Cleaned:
+    """The frame with some columns written anew, and a note that names them."""
+    if not columns:
+        return frame, []
+    shown = ", ".join(f"'{name}'" for name in columns[:SHOWN]) + ", ..." * (len(columns) > SHOWN)
+    words = f"{note.words} ({len(columns)}): {shown}."
+    return frame.with_columns(write(pl.col(columns))), [Note(note.kind, words)]
+
+
+def _nearly_all(column: pl.Series, pattern: str) -> bool:
+    entries = column.drop_nulls()
+    return bool(len(entries)) and int((~entries.str.contains(pattern)).sum()) <= STRAY * len(entries)
+
+
+def _decimal(column: pl.Series, mark: str) -> bool:
+    """Whether text is numbers, but for a few entries, and some of them have this decimal mark."""
+    entries = column.drop_nulls()
+    number = entries.str.contains(rf"^\s*[+-]?(\d+({mark}\d*)?|{mark}\d+)([eE][+-]?\d+)?\s*$")
+    marked = bool((number & entries.str.contains(mark)).any())
+    return marked and int((~number).sum()) <= STRAY * len(entries)
