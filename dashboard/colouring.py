@@ -21,10 +21,12 @@ if TYPE_CHECKING:
 __all__ = [
     "Colouring",
     "choices",
+    "classes",
     "colouring",
     "drawn",
     "feature_of",
     "labels",
+    "names_of",
     "of_cohort",
     "region_rows",
     "rows_of",
@@ -86,6 +88,17 @@ def choices(analysis: Analysis) -> list[str]:
     first += _categories(analysis.cohort)
     taken = set(first)
     return first + [f"feature {name}" if name in taken else name for name in analysis.cohort.names]
+
+
+def classes(analysis: Analysis) -> list[str]:
+    """The choices whose colours are classes, not numbers."""
+    places = ["region"] if analysis.cohort.cells["region"].notna().any() else []
+    return ["label", "patient", *places, *_categories(analysis.cohort)]
+
+
+def names_of(analysis: Analysis, key: str) -> tuple[str, ...]:
+    """The names of the classes of a choice."""
+    return colouring(analysis, key, np.empty(0, np.int64)).names
 
 
 def spoken(key: str) -> str:

@@ -1,10 +1,9 @@
-"""A selection of cells: what a box or lasso encloses, and what that is in patients and scores. No screen."""
+"""A selection of cells: what it is in patients and scores. No screen."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -15,30 +14,6 @@ from dashboard.why import bags_of
 
 if TYPE_CHECKING:
     from milcore.analysis import Analysis
-
-
-def enclosed(xy: np.ndarray, drawn: Mapping[str, Sequence[Mapping[str, Any]]]) -> np.ndarray:
-    """(n,) which points xy (n, 2) lie in any box or lasso of a Plotly selection; cells not drawn count too."""
-    inside = np.zeros(len(xy), bool)
-    for box in drawn.get("box", ()):
-        (left, right), (low, high) = sorted(box["x"]), sorted(box["y"])
-        inside |= (xy[:, 0] >= left) & (xy[:, 0] <= right) & (xy[:, 1] >= low) & (xy[:, 1] <= high)
-    for lasso in drawn.get("lasso", ()):
-        inside |= _in_polygon(xy, np.column_stack([lasso["x"], lasso["y"]]).astype(float))
-    return inside
-
-
-def _in_polygon(xy: np.ndarray, corners: np.ndarray) -> np.ndarray:
-    """Even-odd rule: a point is inside if a ray to the right crosses an odd number of edges."""
-    inside = np.zeros(len(xy), bool)
-    near = np.flatnonzero(((xy >= corners.min(axis=0)) & (xy <= corners.max(axis=0))).all(axis=1))
-    x, y = xy[near].T
-    odd = np.zeros(len(near), bool)
-    for (x1, y1), (x2, y2) in zip(corners, np.roll(corners, -1, axis=0), strict=True):
-        if y1 != y2:
-            odd ^= ((y1 > y) != (y2 > y)) & (x < (x2 - x1) * (y - y1) / (y2 - y1) + x1)
-    inside[near] = odd
-    return inside
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import streamlit as st
 
+from dashboard import picks
 from dashboard import workspace as places
 from dashboard.jobs import Job, Jobs
 
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
     from milcore.analysis import Analysis
     from milcore.cohort import Cohort
 
-IN_URL = ("cohort", "analysis", "patient", "region", "colour")
-URL_LENGTH = 200  # longer values were not written by this program
+IN_URL = ("cohort", "analysis", "patient", "region", "colour", "only_by", "only", "selection", "view")
+URL_LENGTH = picks.LONGEST  # longer values were not written by this program
 SLOT = "milscope"
 
 
@@ -38,6 +39,16 @@ class Session:
     colour: str = "importance"
     attention: bool = False
     order: str = "score"
+    # the maps of cells: which cells are shown, which are picked, and where the maps look
+    only_by: str = ""
+    only: str = ""
+    selection: str = ""
+    view: str = ""
+    turn: int = 0  # the last change of the selection that the browser has told of
+    sent: set[str] = field(default_factory=set)  # arrays that the browser has
+    pointing: bool = False  # the pointer has rested on a cell
+    answered: str = ""  # the selection that the page below the maps speaks of
+    raster: bool = False  # the browser cannot draw with WebGL2
     # the Cohort view
     door: str = ""
     file_cells: list[str] = field(default_factory=list)
@@ -96,6 +107,13 @@ def bind(name: str, options: Sequence[Any] | None = None) -> dict[str, Any]:
 
 def _take(name: str, key: str) -> None:
     setattr(session(), name, st.session_state[key])
+    if name == "analysis":
+        _forget_cells()
+
+
+def told(key: str, name: str) -> Any:
+    """What the component `key` has said under `name`; None when it has said nothing."""
+    return (st.session_state.get(key) or {}).get(name)
 
 
 def jump(**changes: Any) -> None:
@@ -119,6 +137,12 @@ def open_analysis(key: str) -> None:
     now = session()
     now.analysis, now.waiting = key, ""
     now.colour = "importance"
+    _forget_cells()
+
+
+def _forget_cells() -> None:
+    """Places of one analysis mean nothing in another."""
+    jump(only_by="", only="", selection="", view="")
 
 
 def write_url() -> None:
@@ -247,10 +271,11 @@ def dark() -> bool:
 def _trusted(asked: Session) -> Session:
     """What of a URL names things that exist; an analysis brings its cohort, a cohort its newest analysis."""
     home = workspace()
+    asked = replace(asked, selection=picks.trusted(asked.selection), view=picks.aimed(asked.view))
     if not home.has_cohort(asked.cohort):
         return Session()
     fingerprint = (places.read_json(home.cohort(asked.cohort) / "cohort.json") or {}).get("fingerprint", "")
     known = [key for key, _ in home.analyses(fingerprint)]
     if asked.analysis in known:
         return asked
-    return replace(asked, analysis=known[0] if known else "")
+    return replace(asked, analysis=known[0] if known else "", selection="", view="")

@@ -62,12 +62,10 @@ def test_sample_train_patient(chromium: str, address: str) -> None:
 
 
 def _lasso(page) -> None:  # type: ignore[no-untyped-def]
-    """A box drawn with the mouse on the map of cells says what it holds."""
+    """A line drawn with the mouse on the map of cells says what it holds."""
     go(page, "Cells")
-    page.get_by_text("Draw a box or a lasso").wait_for()
-    plot = page.locator(".stPlotlyChart .nsewdrag").first
-    plot.scroll_into_view_if_needed()
-    at = plot.bounding_box()
+    page.locator(".board[data-drawn]").wait_for()
+    at = page.locator("canvas.over").first.bounding_box()
     assert at is not None
     corners = [(0.5, 0.02), (0.98, 0.02), (0.98, 0.5), (0.5, 0.5), (0.5, 0.05)]
     places = [(at["x"] + at["width"] * x, at["y"] + at["height"] * y) for x, y in corners]

@@ -27,8 +27,9 @@ errors progress folder measures tasks names cohort formats profiles columns file
 binary tables patients naming owners mapping inspection readers surroundings preprocess
 neighbours folds neighbourhood models training case stacking evidence faithfulness permutation validation
 associations baselines probes projection phenotypes analysis results judgement chain sample_data theme outcome
-trust checks colouring drivers why maps figures svg document webpage ink paper pictures casepage method
-pseudonyms report workspace worker jobs cli targets selection state widgets views frame app
+trust checks colouring shades hover drivers why maps figures svg document webpage ink paper pictures casepage method
+pseudonyms report workspace worker jobs cli targets selection
+picks state widgets canvas views frame app
 """,
 )
 SCREEN = LINE[LINE.index("state") :]  # the only files that know Streamlit

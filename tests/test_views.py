@@ -18,7 +18,6 @@ from streamlit.testing.v1 import AppTest
 
 from dashboard import frame, state, theme
 from dashboard.jobs import Job, Jobs
-from dashboard.selection import enclosed
 from dashboard.targets import reach, targets
 from dashboard.workspace import Workspace
 from milcore.cohort import Cohort
@@ -401,21 +400,14 @@ def test_science_and_figures_know_no_screen() -> None:
         "report",
         "cli",
         "selection",
+        "picks",
+        "shades",
+        "hover",
         "targets",
         "why",
     )
     for name in no_screen:
         assert "import streamlit" not in (folder / f"{name}.py").read_text(encoding="utf-8")
-
-
-def test_enclosed() -> None:
-    xy = np.array([[0.0, 0.0], [1.0, 1.0], [2.0, 2.0], [np.nan, 1.0]])
-    box = {"box": [{"x": [2.5, 0.5], "y": [0.5, 1.5]}]}
-    assert enclosed(xy, box).tolist() == [False, True, False, False]
-    lasso = {"lasso": [{"x": [-1, 3, 3], "y": [-1, -1, 3.5]}]}
-    assert enclosed(xy, lasso).tolist() == [True, True, True, False]
-    notched = {"lasso": [{"x": [0, 4, 4, 2, 0], "y": [0, 0, 4, 1, 4]}]}
-    assert enclosed(np.array([[2.0, 2.0], [0.5, 2.0]]), notched).tolist() == [False, True]
 
 
 def test_targets_and_reach() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from dashboard.workspace import Workspace
 from milcore.analysis import Analysis
 
 NASTY = '<img src=x onerror="alert(1)">&P03'  # a patient's name that markup would run
@@ -81,3 +83,13 @@ def tiny_run(tiny: Tables, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
 def analysis(tiny_run: tuple[Path, str, str]) -> Analysis:
     """The analysis of the tiny cohort, opened from its folder."""
     return Analysis.open(tiny_run[0])
+
+
+@pytest.fixture(scope="session")
+def tiny_home(tiny_run: tuple[Path, str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace that holds the tiny cohort and its analysis."""
+    home = Workspace(tmp_path_factory.mktemp("home") / "workspace")
+    cohort = Analysis.open(tiny_run[0]).cohort
+    cohort.save(home.cohort(cohort.fingerprint[:16]))
+    shutil.copytree(tiny_run[0], home.analysis("20260101-120000-abcdef"))
+    return home.root

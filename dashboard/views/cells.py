@@ -8,14 +8,15 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from dashboard import figures, outcome, selection, state, theme, why, widgets
-from dashboard.colouring import spoken
+from dashboard import canvas, outcome, picks, selection, state, theme, why, widgets
+from dashboard.colouring import choices, classes, names_of, spoken, unit
+from dashboard.shades import tissue_plane, umap_plane
 
 if TYPE_CHECKING:
     from milcore.analysis import Analysis
 
-DRAWN = 20_000
-HEIGHT = 540
+HEIGHT = 480
+KEYS = "Arrow keys move it, plus and minus zoom, F shows all, Enter selects what is in view, Escape selects nothing."
 
 
 @widgets.caught
@@ -23,24 +24,18 @@ HEIGHT = 540
 def render(analysis: Analysis) -> None:
     """Draws the view of a finished analysis."""
     _finding(analysis)
-    colour, patient, region = _controls(analysis)
-    left, right = st.columns(2, gap="medium")
-    with left:
-        st.subheader("All cells, by likeness", anchor=False)
-        chosen = _umap(analysis, colour)
-    with right:
-        st.subheader("One region of tissue", anchor=False)
-        lit = chosen if chosen is not None and chosen.any() else None
-        drawn = figures.tissue(analysis, patient, region=region, colour=colour, highlight=lit)
-        widgets.cell_map(drawn, "tissue", title=spoken(colour), height=HEIGHT)
-    if chosen is None:
-        widgets.quiet(
-            "Draw a box or a lasso on the left map to ask about some cells. Double-click clears it."
-        )
-    elif not chosen.any():
-        widgets.say("There is no cell in this selection.")
-    else:
+    now = state.session()
+    now.answered = _asked()
+    _board()
+    if not now.selection:
+        return
+    chosen = picks.members(analysis, now.selection)
+    if (only := _only(analysis)) is not None:
+        chosen &= only
+    if chosen.any():
         _selected(analysis, chosen)
+    else:
+        widgets.say("There is no cell in this selection.")
 
 
 def _finding(analysis: Analysis) -> None:
@@ -62,33 +57,75 @@ def _half(size: np.ndarray) -> float:
     return float((np.searchsorted(carried, carried[-1] / 2) + 1) / len(size))
 
 
+@st.fragment
+@widgets.caught
+@widgets.with_analysis
+def _board(analysis: Analysis) -> None:
+    """Controls and maps. Runs alone while only these change; a new selection runs the whole page."""
+    colour, patient, region = _controls(analysis)
+    maps = _maps(analysis, colour, patient, region)
+    canvas.cell_maps(
+        analysis,
+        maps,
+        key="cells",
+        colour=colour,
+        height=HEIGHT,
+        only=_only(analysis),
+        idle="Draw around cells on either map to ask about them.",
+    )
+    if len(maps) < 2:
+        widgets.quiet("This patient has no coordinates: tissue maps need x and y columns.")
+    state.write_url()
+    if state.session().answered != _asked():
+        st.rerun()
+
+
+def _asked() -> str:
+    """What the page below the maps depends on."""
+    now = state.session()
+    return f"{now.selection} {now.only_by} {now.only}"
+
+
 def _controls(analysis: Analysis) -> tuple[str, str, str | None]:
     names = why.ordered(analysis, "score")
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        options = figures.colours(analysis)
-        colour = st.selectbox("Colour by", **state.bind("colour", options), format_func=spoken, width=260)
-        patient = st.selectbox("Tissue of", **state.bind("patient", names), width=220)
+        colour = st.selectbox(
+            "Colour by", **state.bind("colour", choices(analysis)), format_func=spoken, width=240
+        )
+        patient = st.selectbox("Tissue of", **state.bind("patient", names), width=200)
         regions, region = why.regions_of(analysis.cohort, patient), None
         if regions:
-            region = st.selectbox("Region", **state.bind("region", regions), width=180)
+            region = st.selectbox("Region", **state.bind("region", regions), width=160)
+        kinds = ["", *classes(analysis)]
+        by = st.selectbox("Show", **state.bind("only_by", kinds), format_func=_shown, width=150)
+        if by:
+            st.selectbox(spoken(by), **state.bind("only", list(names_of(analysis, by))), width=180)
         st.checkbox("Fade cells the model does not look at", **state.bind("attention"))
     return colour, patient, region
 
 
-def _umap(analysis: Analysis, colour: str) -> np.ndarray | None:
-    """The map; returns which cells (N,) a drawn box or lasso encloses, None where nothing is drawn."""
-    figure = figures.umap(
-        analysis, colour=colour, opacity_by_attention=state.session().attention, limit=DRAWN
-    )
-    figure.update_layout(dragmode="lasso")
-    key = f"umap-{state.session().analysis}"
-    event = widgets.cell_map(
-        figure, key, title=spoken(colour), height=HEIGHT, on_select="rerun", selection_mode=("box", "lasso")
-    )
-    drawn = {kind: event["selection"].get(kind, []) for kind in ("box", "lasso")}
-    if not any(drawn.values()):
+def _shown(key: str) -> str:
+    return f"One {spoken(key).lower()}" if key else "All cells"
+
+
+def _only(analysis: Analysis) -> np.ndarray | None:
+    """(N,) the cells in focus, None for all."""
+    now = state.session()
+    if not now.only_by:
         return None
-    return selection.enclosed(analysis.cells[["umap_1", "umap_2"]].to_numpy(), drawn)
+    return picks.members(analysis, picks.of_class(now.only_by, now.only))
+
+
+def _maps(analysis: Analysis, colour: str, patient: str, region: str | None) -> list[canvas.Map]:
+    everyone, here = umap_plane(analysis), tissue_plane(analysis, patient, region)
+    told = f"coloured by {spoken(colour)}. {KEYS}"
+    words = f"Map of {len(everyone.rows):,} cells by likeness, {told}"
+    maps = [canvas.Map("likeness", everyone, "All cells, by likeness (approximate UMAP)", words)]
+    if len(here.rows):
+        title = " · ".join(theme.short(part, 40) for part in (f"Tissue of {patient}", region) if part)
+        words = f"Tissue map of {len(here.rows):,} cells, {title}, {told}"
+        maps.append(canvas.Map("tissue", here, title, words, down=True, unit=unit(analysis.cohort)))
+    return maps
 
 
 # ---------------------------------------------------------------- the selection
