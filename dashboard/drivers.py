@@ -18,16 +18,14 @@ if TYPE_CHECKING:
 
 __all__ = ["by_class", "grouped", "groups", "profile", "steady", "what_if"]
 
-TYPE = "cell_type"
 REST = "all others"
 
 
 def groups(analysis: Analysis, patient: str, *, limit: int = 9) -> pd.DataFrame:
     """What drives one patient's score, largest first: columns `group, cells, share, contribution`.
 
-    Groups are the cell types where the cohort has them, else strong and weak arguments for and against; what
-    is left beyond `limit` rows is summed as 'all others', so the contributions always sum to the patient's
-    score.
+    Groups are the phenotypes; what is left beyond `limit` rows is summed as 'all others', so the contributions
+    always sum to the patient's score.
     """
     rows, group = grouped(analysis, patient, limit)
     contribution = analysis.cells["contribution"].to_numpy(dtype=float)[rows]
@@ -54,17 +52,13 @@ def what_if(analysis: Analysis, patient: str, *, limit: int = 9) -> pd.DataFrame
 
 
 def by_class(analysis: Analysis) -> pd.DataFrame:
-    """What cell types contribute, patients as the unit: one row for each type, largest difference first.
+    """What phenotypes contribute, patients as the unit: one row for each, largest difference first.
 
-    Columns `group`; for each c of `outcome.groups` `contribution c` (mean over its patients of the type's summed
-    contribution) and `share c` (mean share of cells). Descriptive: the types are judged with the outcome in
-    view. None without types.
+    Columns `group`; for each c of `outcome.groups` `contribution c` (mean over its patients of the phenotype's summed
+    contribution) and `share c` (mean share of cells). Descriptive: contributions are judged with the outcome in view.
     """
-    cohort = analysis.cohort
-    if TYPE not in cohort.cells:
-        return pd.DataFrame({"group": []})
-    types = cohort.cells[TYPE].astype("category").cat
-    known = (types.codes.to_numpy() >= 0) & analysis.cells["contribution"].notna().to_numpy()
+    cohort, types = analysis.cohort, analysis.cells["phenotype"].cat
+    known = types.codes.to_numpy() >= 0
     at = cohort.owner[known], types.codes.to_numpy()[known]
     summed, counted = np.zeros((2, cohort.B, len(types.categories)))
     np.add.at(summed, at, analysis.cells["contribution"].to_numpy(dtype=float)[known])
@@ -99,13 +93,7 @@ def grouped(analysis: Analysis, patient: str, limit: int) -> tuple[np.ndarray, n
     one."""
     rows = rows_of(analysis.cohort, patient)
     contribution = analysis.cells["contribution"].to_numpy(dtype=float)[rows]
-    if TYPE in analysis.cohort.cells:
-        names = analysis.cohort.cells[TYPE].iloc[rows].astype(object)
-        group = names.where(names.notna(), "no cell type").astype(str).to_numpy(object)
-    else:
-        strong = np.abs(contribution) >= np.quantile(np.abs(contribution), 0.99)
-        group = np.where(strong, "strongest 1 %, ", "other cells ").astype(object)
-        group += np.where(contribution > 0, "for", "against").astype(object)
+    group = analysis.cells["phenotype"].iloc[rows].astype(str).to_numpy(object)
     weight = pd.Series(contribution).groupby(group).sum().abs().sort_values(ascending=False, kind="stable")
     if len(weight) > limit:
         group = np.where(np.isin(group, weight.index[limit - 1 :].to_numpy()), REST, group)

@@ -288,7 +288,7 @@ def _cells(analysis: Analysis) -> list[Block]:
         over = (("", 1), ("Mean contribution to the score in", n), ("Share of cells in", n))
         words = f"Positive argues for “{facts['towards']}”. Descriptive: judged with the outcome in view."
         numbers = tuple(range(1, 2 * n + 1))
-        listed = [Table(("Cell type", *names, *names), rows, numbers, over), Words(words, "quiet")]
+        listed = [Table(("Phenotype", *names, *names), rows, numbers, over), Words(words, "quiet")]
     picture = pictures.umap(analysis)
     caption = "All cells, alike cells close together (approximate UMAP), coloured by importance."
     if picture:

@@ -52,6 +52,7 @@ STAGES = {
     "topk": "Top-share model",
     "evidence": "Evidence of cells",
     "validation": "Test against chance",
+    "phenotypes": "Phenotypes",
     "umap": "Map of cells",
     "saving": "Saving",
 }

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from milcore.cohort import Cohort
+from milcore.effects import Effects
 from milcore.errors import MilError
 from milcore.evidence import leave_group_out
 from milcore.folder import aside
@@ -26,20 +27,22 @@ from milcore.training import Member, Settings
 
 __all__ = ["VERSION", "Analysis"]
 
-VERSION = 2  # of the folder
+VERSION = 3  # of the folder
 MIXED = ("a", "b", "base")  # parts of the mixture, a file each
 
 
 @dataclass(frozen=True, eq=False)
 class Analysis:
     """`facts` is analysis.json; `predictions` a row for every patient kept, `cells` a row for every cell in the
-    cohort's order (NaN for patients left out); `members` and `mixture` answer what-if questions exactly."""
+    cohort's order (NaN for patients left out); `phenotypes` what its groups of cells are worth; `members` and `mixture`
+    answer what-if questions exactly."""
 
     cohort: Cohort
     settings: Settings
     facts: dict[str, Any]
     predictions: pd.DataFrame
     cells: pd.DataFrame
+    phenotypes: Effects
     members: dict[str, Member]
     mixture: Mixture
 
@@ -154,6 +157,8 @@ def _write(analysis: Analysis, folder: Path) -> None:
         cohort.save(folder / "cohort")
     (folder / "analysis.json").write_text(json.dumps(analysis.facts, indent=1, allow_nan=False))
     analysis.predictions.to_csv(folder / "predictions.csv", index=False)
+    analysis.phenotypes.table.to_csv(folder / "phenotypes.csv", index=False)
+    analysis.phenotypes.patients.to_csv(folder / "phenotypes_patient.csv", index=False)
     if cohort.bag == "region":
         _by_patient(analysis).to_csv(folder / "predictions_patient.csv", index=False)
     pq.write_table(_in_input_order(analysis.cells, cohort), folder / "cells.parquet", compression="zstd")
@@ -221,7 +226,19 @@ def _read(folder: Path, facts: dict[str, Any], cohort: Cohort) -> Analysis:
     mixed = {part: np.load(folder / "members" / f"{part}.npy", mmap_mode="r") for part in MIXED}
     members = {name: _member(folder / "members", name, (len(mixed["a"]), cohort.N)) for name in names}
     settings, mixture = Settings.from_json(facts["settings"]), Mixture(names, **mixed)
-    return Analysis(cohort, settings, facts, _predictions(folder, facts), cells, members, mixture)
+    predictions, groups = _predictions(folder, facts), _phenotypes(folder, facts)
+    return Analysis(cohort, settings, facts, predictions, cells, groups, members, mixture)
+
+
+def _phenotypes(folder: Path, facts: dict[str, Any]) -> Effects:
+    text = dict.fromkeys(("patient", "region", "phenotype"), str)
+    tables = [
+        pd.read_csv(
+            folder / name, dtype=text, keep_default_na=False, na_values=[""], float_precision="round_trip"
+        )
+        for name in ("phenotypes.csv", "phenotypes_patient.csv")
+    ]
+    return Effects(tables[0], tables[1], facts["phenotyping"]["test"])
 
 
 def _predictions(folder: Path, facts: dict[str, Any]) -> pd.DataFrame:

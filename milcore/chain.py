@@ -11,9 +11,11 @@ from milcore import neighbourhood, validation
 from milcore.analysis import VERSION, Analysis
 from milcore.case import Case, case_of
 from milcore.cohort import Cohort
+from milcore.effects import effects, in_short
 from milcore.evidence import Shown, explain
 from milcore.judgement import Explained, Judgement, counts, judge
 from milcore.neighbours import graph
+from milcore.phenotypes import phenotypes
 from milcore.preprocess import Moments, moments, named, prepared
 from milcore.progress import Progress
 from milcore.projection import umap_map
@@ -24,7 +26,7 @@ from milcore.training import Member, Settings, cross_fit
 __all__ = ["analyse"]
 
 MEMBERS = {"auto": ("neighbourhood", "attention")}  # any other rule is its own only member
-LIBRARIES = ("lifelines", "numpy", "scipy", "torch", "faiss-cpu", "umap-learn", "pandas")
+LIBRARIES = ("lifelines", "numpy", "scipy", "torch", "faiss-cpu", "igraph", "umap-learn", "pandas")
 
 
 def analyse(cohort: Cohort, settings: Settings, progress: Progress | None = None) -> Analysis:
@@ -48,16 +50,29 @@ def analyse(cohort: Cohort, settings: Settings, progress: Progress | None = None
         explained = _explained(case, members)
     with progress.stage("validation"):
         judged = judge(case, around, measured, explained, progress)
+    with progress.stage("phenotypes"):
+        features, seed = named(cohort, context=settings.context), settings.seed
+        groups = phenotypes(cohort, cells, features, seed=seed)
+        worth = effects(
+            case,
+            groups,
+            features,
+            members=members,
+            mixture=explained.mixture,
+            score=explained.shown.score,
+        )
     with progress.stage("umap"):
         coordinates = umap_map(cells, cohort.owner, seed=settings.seed, share=progress.share)
     facts = _all_facts(case, explained, judged)
+    facts["phenotyping"] = {"how": groups.how, "test": worth.test}
+    facts["phenotypes"] = in_short(worth)
     facts["timings"] = {name: round(seconds, 3) for name, seconds in progress.timings.items()}
     given, mixture, shown = (cohort, task, kept), explained.mixture, explained.shown
     predictions = predictions_table(*given, mixture=mixture, shown=shown)
-    table = cells_table(*given, shown=shown, alone=explained.alone, coordinates=coordinates)
+    table = cells_table(*given, shown=shown, alone=explained.alone, groups=groups, coordinates=coordinates)
     if judged.fdr is not None:
         table["fdr"] = np.where(kept[cohort.owner], judged.fdr[cells.node], np.nan)
-    return Analysis(cohort, settings, facts, predictions, table, members, mixture)
+    return Analysis(cohort, settings, facts, predictions, table, worth, members, mixture)
 
 
 def _rule(settings: Settings) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ import numpy as np
 from milcore.stacking import Mixture
 from milcore.training import Member
 
-__all__ = ["Shown", "explain", "leave_group_out", "leave_one_out", "member_scores"]
+__all__ = ["Shown", "by_group", "explain", "leave_group_out", "leave_one_out", "member_scores"]
 
 HEAVY = 1 - 1e-3  # cells weighing more are left out by weighing the rest anew: 1 - w has lost its digits
 
@@ -65,6 +65,51 @@ def explain(members: dict[str, Member], mixture: Mixture, offsets: np.ndarray) -
     )
     sd = np.sqrt(np.maximum(square - evidence**2, 0) * R / (R - 1)) if R > 1 else np.full_like(square, np.nan)
     return Shown(evidence, sd, attention, contribution, leave, score)
+
+
+def by_group(
+    members: dict[str, Member], mixture: Mixture, offsets: np.ndarray, group: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(R, B, P, K) what the cells of each group (N,) contribute to each patient's score, summing to it, and what the
+    score loses without them; NaN where no cell would be left."""
+    R, B, K = mixture.a.shape
+    P = int(group.max()) + 1
+    contribution, lost = np.zeros((2, R, B, P, K))
+    for r in range(R):
+        for m, member in enumerate(members.values()):
+            b = mixture.b[m, r][:, None, None]
+            weight, product = _group_sums(member, r, offsets, group, P)
+            held = b * product + mixture.a[r][:, None] * b / mixture.b[:, r].sum(0)[:, None, None] * weight
+            contribution[r] += held
+            lost[r] += b * _without_groups(member, r, offsets, group, (weight, product))
+    return contribution, lost
+
+
+def _group_sums(
+    member: Member, r: int, offsets: np.ndarray, group: np.ndarray, P: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """(B, P, 1) sums of weight and (B, P, K) of weight times evidence of each patient's groups."""
+    B = len(offsets) - 1
+    place = np.repeat(np.arange(B) * P, np.diff(offsets)) + group
+    w, v = member.weight[r].astype(float), member.evidence[r]
+    sums = [np.bincount(place, one, B * P) for one in (w, *(w * column for column in v.T))]
+    return sums[0].reshape(B, P, 1), np.stack(sums[1:], 1).reshape(B, P, -1)
+
+
+def _without_groups(
+    member: Member, r: int, offsets: np.ndarray, group: np.ndarray, sums: tuple[np.ndarray, np.ndarray]
+) -> np.ndarray:
+    """(B, P, K) `leave_group_out` of every group of every patient, from their sums of weight and of product."""
+    weight, product = sums
+    with np.errstate(divide="ignore", invalid="ignore"):
+        lost = (product - weight * product.sum(1, keepdims=True)) / (1 - weight)
+    count = np.zeros(weight.shape[:2], int)
+    np.add.at(count, (np.repeat(np.arange(len(count)), np.diff(offsets)), group), 1)
+    by_hand = (count > 0) if member.rank is not None else weight[..., 0] > HEAVY
+    for b, p in np.argwhere(by_hand):
+        rows = slice(offsets[b], offsets[b + 1])
+        lost[b, p] = leave_group_out(member, r, rows, group[rows] == p, b)
+    return np.where(count[..., None] > 0, lost, 0.0)
 
 
 def leave_one_out(member: Member, r: int, offsets: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from milcore.cohort import Cohort
 from milcore.evidence import Shown
+from milcore.phenotypes import Phenotypes
 from milcore.stacking import Mixture
 from milcore.tasks import Survival, Task
 
@@ -72,6 +73,7 @@ def cells_table(
     *,
     shown: Shown,
     alone: dict[str, tuple[Mixture, Shown]],
+    groups: Phenotypes,
     coordinates: np.ndarray,
 ) -> pd.DataFrame:
     """The columns of cells.parquet, in the cohort's order. `alone` holds what each member would show by itself,
@@ -101,4 +103,6 @@ def cells_table(
         cohort.groups[cohort.owner], categories=cohort.patients["patient"].unique()
     )
     table = {"patient": patient} | {c: cohort.cells[c] for c in ("region", "cell_id", "x", "y")}
+    phenotype = np.where(seen, groups.kind, -1)
+    table["phenotype"] = pd.Categorical.from_codes(phenotype, categories=list(groups.names))
     return pd.DataFrame(table | {name: np.where(seen, value, np.nan) for name, value in numbers.items()})
