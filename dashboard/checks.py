@@ -181,16 +181,9 @@ def null(analysis: Analysis) -> go.Figure:
 
 
 def baselines(analysis: Analysis) -> go.Figure:
-    """Is multiple-instance learning needed? The leading score with interval of Milscope, its members and the plain
-    baselines."""
+    """Is multiple-instance learning needed? The leading score with interval of Milscope and all it is compared with."""
     facts = analysis.facts
-    members = {f"{name} alone": m["scores"] for name, m in facts["pooling"]["members"].items()}
-    rows = {
-        "Milscope": facts["scores"],
-        **(members if len(members) > 1 else {}),
-        **facts.get("baselines", {}),
-    }
-    scored = [(name, scores[facts["main"]]) for name, scores in rows.items()]
+    scored = trust.compared(facts)
     figure = _intervals(scored, facts)
     words = "; ".join(f"{name} {theme.interval(score)}" for name, score in scored)
     return finish(figure, f"{outcome.main(facts)} of Milscope and plain baselines: {words}.")

@@ -246,6 +246,13 @@ def _column_options(command: Callable[..., None]) -> Callable[..., None]:
 )
 @click.option("--repeats", type=int, help="Repeats of the cross-validation, instead of --effort.")
 @click.option("--permutations", type=int, help="Label permutations of the null [1000].")
+@click.option(
+    "--covariates",
+    multiple=True,
+    callback=_names,
+    metavar="A,B",
+    help="Patient columns that the cells must beat [age, sex, stage, grade, site, batch by their names].",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Same inputs and seed, same numbers.")
 def run(*, cells: tuple[Path, ...], patients: Path | None, target: str, out: Path, **given: Any) -> None:
     """Train on CELLS (one or more tables), explain every cell, and write the analysis to a folder."""

@@ -253,17 +253,14 @@ def _chance(analysis: Analysis) -> list[Figure]:
 
 
 def _needed(analysis: Analysis) -> list[Block]:
-    """Milscope beside what is simpler: its members alone and the plain baselines."""
+    """Milscope beside what is simpler: its members alone, plain baselines and covariates."""
     facts = analysis.facts
-    members = facts["pooling"]["members"]
-    rows = [("Milscope", facts["scores"])]
-    rows += [(f"{name} alone", one["scores"]) for name, one in members.items() if len(members) > 1]
-    rows += list(facts.get("baselines", {}).items())
-    scored = [(name, scores[facts["main"]]) for name, scores in rows]
+    scored = trust.compared(facts)
     if len(scored) < 2:
         return []
     picture = Figure(pictures.intervals(scored, facts))
-    return [Heading("Is looking at single cells needed?", 3), Words(trust.needed(facts)), picture]
+    words = [Words(one) for one in (trust.needed(facts), trust.beside(facts)) if one]
+    return [Heading("Is looking at single cells needed?", 3), *words, picture]
 
 
 def _confounders(facts: dict[str, Any]) -> list[Block]:

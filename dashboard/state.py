@@ -57,6 +57,7 @@ class Session:
     # the Train view
     target: str = ""
     classes: list[str] = field(default_factory=list)
+    covariates: list[str] = field(default_factory=list)
     positive: str = ""
     kind: str = ""
     time: str = ""

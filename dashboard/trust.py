@@ -16,7 +16,14 @@ if TYPE_CHECKING:
     from milcore.analysis import Analysis
 
 NUMBER = "number of cells"  # the baseline that asks whether sampling alone tells the label
-CONFOUNDING = ("batch_predicts_label", "cells_predict_label", "suspected_leak")  # kinds of warnings
+CONFOUNDING = (
+    "batch_predicts_label",
+    "cells_predict_label",
+    "batch_in_score",
+    "cells_in_score",
+    "region_shift",
+    "suspected_leak",
+)  # kinds of warnings
 WEAK = 0.05  # from 0.5: a smaller AUROC of a kind of cells sets nothing apart
 Z95 = 1.96
 TENTH = 0.1  # share of the cells whose removal is put into words
@@ -117,6 +124,38 @@ def needed(facts: Mapping[str, Any]) -> str:
         f"Milscope reaches {mine}, the best plain baseline, {name}, {theme.interval(plain[name][main])} under the same "
         f"folds: a difference of {apart:+.2f} with a standard error of {se:.2f}, {clear}."
     )
+
+
+def beside(facts: Mapping[str, Any]) -> str:
+    """What the cells add to what is known of the patients anyway, and which columns were left out; empty where there
+    are none."""
+    found = facts.get("covariates")
+    if not found:
+        return ""
+    words = ""
+    if found["columns"]:
+        apart, se = found["added"]["value"], found["added"]["se"]
+        clear = "clearly more" if apart > 2 * se else "clearly less" if apart < -2 * se else "no clear gain"
+        named = ", ".join(theme.short(name, 24) for name in found["columns"])
+        words = (
+            f"Added to {named}, the cells' score changes {outcome.main(facts)} by {apart:+.2f} (standard error "
+            f"{se:.2f}) to {theme.interval(found['with_cells'][facts['main']])}: {clear}. "
+        )
+    left = [f"{theme.short(name, 24)} ({why})" for name, why in found["excluded"].items()]
+    return words + (f"Not used as covariates: {', '.join(left)}." if left else "")
+
+
+def compared(facts: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Rows of the question whether MIL is needed: name and leading score of Milscope, of its members, of the plain
+    baselines, of each covariate, and of covariates with cells."""
+    main, members, known = facts["main"], facts["pooling"]["members"], facts.get("covariates", {})
+    rows = [("Milscope", facts["scores"])]
+    rows += [(f"{name} alone", one["scores"]) for name, one in members.items() if len(members) > 1]
+    rows += list(facts.get("baselines", {}).items())
+    several = len(known.get("columns", ())) > 1
+    rows += [(f"{name} alone", one) for name, one in known.get("alone", {}).items() if several]
+    rows += [("covariates and cells", known["with_cells"])] if "with_cells" in known else []
+    return [(name, scores[main]) for name, scores in rows]
 
 
 def _moves(change: float) -> str:

@@ -12,15 +12,18 @@ from milcore.analysis import VERSION, Analysis
 from milcore.case import Case, case_of
 from milcore.cohort import Cohort
 from milcore.effects import effects, in_short
+from milcore.covariates import covariates
 from milcore.evidence import Shown, explain
 from milcore.judgement import Explained, Judgement, counts, judge
 from milcore.neighbours import graph
 from milcore.phenotypes import phenotypes
 from milcore.preprocess import Moments, moments, named, prepared
+from milcore.probes import shifted
 from milcore.progress import Progress
 from milcore.projection import umap_map
 from milcore.results import cells_table, count_regions, level_of, predictions_table
 from milcore.stacking import Mixture, best, stack
+from milcore.surroundings import regions
 from milcore.training import Member, Settings, cross_fit
 
 __all__ = ["analyse"]
@@ -34,10 +37,11 @@ def analyse(cohort: Cohort, settings: Settings, progress: Progress | None = None
     progress = progress or Progress()
     case = case_of(cohort, settings)
     task, kept = case.task, case.kept
+    beside = covariates(cohort, task, asked=settings.covariates, labels=settings.labels)
     with progress.stage("neighbours"):
         x = prepared(cohort, transform=settings.transform, centre=settings.centre, context=settings.context)
         cells = graph(cohort, x, f"{settings.transform} {settings.centre} {settings.context}")
-    measured = moments(x, cohort.offsets)
+    measured, notes = moments(x, cohort.offsets), shifted(x[:, : cohort.F], regions(cohort), cohort.names)
     members: dict[str, Member] = {}
     with progress.stage("neighbourhood"):
         around = neighbourhood.abundance(cells, cohort.offsets, kept, lambda s: progress.share(s / 2))
@@ -49,7 +53,7 @@ def analyse(cohort: Cohort, settings: Settings, progress: Progress | None = None
     with progress.stage("evidence"):
         explained = _explained(case, members)
     with progress.stage("validation"):
-        judged = judge(case, around, measured, explained, progress)
+        judged = judge(case, around, measured, explained, beside=beside, notes=notes, progress=progress)
     with progress.stage("phenotypes"):
         features, seed = named(cohort, context=settings.context), settings.seed
         groups = phenotypes(cohort, cells, features, seed=seed)
@@ -118,9 +122,9 @@ def _explained(case: Case, members: dict[str, Member]) -> Explained:
 
     mixture, shown = explained(members)
     if len(members) == 1:
-        return Explained(members, mixture, shown, dict.fromkeys(members, (mixture, shown)))
+        return Explained(case.plan.fold, members, mixture, shown, dict.fromkeys(members, (mixture, shown)))
     alone = {name: explained({name: member}) for name, member in members.items()}
-    return Explained(members, mixture, shown, alone)
+    return Explained(case.plan.fold, members, mixture, shown, alone)
 
 
 def _early(case: Case, name: str, ranked: np.ndarray, inner: np.ndarray) -> dict[str, Any]:

@@ -13,28 +13,31 @@ from milcore.associations import associations
 from milcore.baselines import baseline, summaries
 from milcore.case import Case
 from milcore.cohort import Note
+from milcore.covariates import Covariates, with_cells
 from milcore.evidence import Shown, member_scores
 from milcore.faithfulness import faithfulness
 from milcore.neighbourhood import Abundance
 from milcore.preprocess import Moments
-from milcore.probes import probe
+from milcore.probes import CELLS, probe
 from milcore.progress import Progress
 from milcore.results import level_of, outputs, own_output
 from milcore.stacking import Mixture
 from milcore.tasks import Binary, Multiclass, Regression, Survival
 from milcore.training import Member
 
-__all__ = ["Explained", "Judgement", "counts", "judge"]
+__all__ = ["COVARIATES", "Explained", "Judgement", "counts", "judge"]
 
 PERMUTATIONS = 1000
+COVARIATES = "covariates"  # the plain model of all of them
 KINDS = 30  # of known cells that are reported, the most frequent ones
 
 
 @dataclass(frozen=True, eq=False)
 class Explained:
-    """The members, their mixture and what it shows; and `alone`, what each member would show by itself, calibrated in
-    the same way."""
+    """The members, their mixture and what it shows; `alone`, what each member would show by itself, calibrated in the
+    same way; and `fold` (R, B), which patients share a mixture."""
 
+    fold: np.ndarray
     members: dict[str, Member]
     mixture: Mixture
     shown: Shown
@@ -44,6 +47,12 @@ class Explained:
     def level(self) -> np.ndarray:
         """(R, B, K) scores out of fold as the link takes them."""
         return level_of(self.mixture, self.shown.score)
+
+    def inner(self, r: int, f: int) -> np.ndarray:
+        """(B, K) inner held-out scores of the mixture for the outer fold f of repeat r; NaN in f."""
+        own = np.flatnonzero(self.fold[r] == f)[0]
+        parts = zip(self.mixture.b[:, r, own], self.members.values(), strict=True)
+        return self.mixture.a[r, own] + sum(b * member.inner[r, f] for b, member in parts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,15 +67,33 @@ class Judgement:
 
 
 def judge(
-    case: Case, around: Abundance, measured: Moments, explained: Explained, progress: Progress
+    case: Case,
+    around: Abundance,
+    measured: Moments,
+    explained: Explained,
+    *,
+    beside: Covariates,
+    notes: list[Note],
+    progress: Progress,
 ) -> Judgement:
-    """Scores, those of the members, the null, baselines, probes, known cells, and the verdict."""
+    """Scores, those of the members, the null, baselines, probes, known cells, and the verdict; `notes` go first."""
     cohort, settings, task, dealt = case.cohort, case.settings, case.task, case.plan
     facts, fdr = _null(case, around, progress)
     wide = validation.widening(facts.get("null"), dealt, task)
     facts |= _scored(case, explained, wide=wide, chance=facts.get("null"))
     facts["baselines"] = _baselines(case, around, measured, explained.level, wide, progress)
-    facts["probes"], notes = probe(cohort, task, dealt, measured, widening=wide, seed=settings.seed)
+    facts |= _beside(case, explained, beside, facts["baselines"], wide)
+    facts["probes"], more = probe(
+        cohort,
+        task,
+        dealt,
+        measured,
+        explained.level,
+        labels=settings.labels,
+        widening=wide,
+        seed=settings.seed,
+    )
+    facts["baselines"][CELLS] |= facts["probes"].pop(CELLS)
     facts["known"] = _known(case, explained.shown)
     facts["faithfulness"] = faithfulness(
         explained.members,
@@ -79,7 +106,7 @@ def judge(
     )
     facts["verdict"] = validation.verdict(facts["scores"], facts.get("null"), dealt, task)
     facts = {name: found for name, found in facts.items() if found}
-    return Judgement(facts, _members(case, explained, wide), [*notes, *_warnings(case, facts)], fdr)
+    return Judgement(facts, _members(case, explained, wide), [*notes, *more, *_warnings(case, facts)], fdr)
 
 
 def _null(case: Case, around: Abundance, progress: Progress) -> tuple[dict[str, Any], np.ndarray | None]:
@@ -146,29 +173,49 @@ def _baselines(
     progress: Progress,
 ) -> dict[str, Any]:
     """name -> {leading score, difference: the mixture's less its own} of each plain model under the same folds."""
-    task, dealt, seed = case.task, case.plan, case.settings.seed
     out: dict[str, Any] = {}
-    for name, summary in summaries(case.cohort, around.graph, measured, seed=seed).items():
-        plain = baseline(summary, dealt, task)
-        out[name] = {
-            task.main: validation.leading(plain, dealt, task, widening=wide, seed=seed),
-            "difference": validation.difference(level, plain, dealt, task),
-        }
+    for name, summary in summaries(case.cohort, around.graph, measured, seed=case.settings.seed).items():
+        out[name] = _compared(case, level, baseline(summary, case.plan, case.task), wide)
         progress.share(0.5 + len(out) / 10)
     return out
 
 
+def _compared(case: Case, level: np.ndarray, plain: np.ndarray, wide: float) -> dict[str, Any]:
+    """{leading score, difference} of scores `plain` (R, B, K), and of `level` less these."""
+    task, dealt, seed = case.task, case.plan, case.settings.seed
+    reached = validation.leading(plain, dealt, task, widening=wide, seed=seed)
+    return {task.main: reached, "difference": validation.difference(level, plain, dealt, task)}
+
+
+def _beside(
+    case: Case, explained: Explained, found: Covariates, plain: dict[str, Any], wide: float
+) -> dict[str, Any]:
+    """{covariates}: {columns, excluded, alone, with_cells, added}; all of them together join the
+    `plain` models. `added`: what the cells' score adds to them, as a paired difference."""
+    task, dealt = case.task, case.plan
+    out: dict[str, Any] = {"columns": list(found.columns), "excluded": found.excluded}
+    if not found.columns:
+        return {"covariates": out} if found.excluded else {}
+    level = explained.level
+    out["alone"] = {
+        name: _compared(case, level, baseline(one, dealt, task), wide) for name, one in found.columns.items()
+    }
+    together = baseline(found.together, dealt, task)
+    inner = np.stack([[explained.inner(r, f) for f in range(dealt.folds)] for r in range(dealt.repeats)])
+    both = with_cells(found.together, inner, explained.shown.score, dealt, task)
+    plain[COVARIATES] = _compared(case, level, together, wide)
+    out["with_cells"] = _compared(case, level, both, wide)
+    out["added"] = validation.difference(both, together, dealt, task)
+    return {"covariates": out}
+
+
 def _risk_cuts(case: Case, explained: Explained) -> np.ndarray:
     """(R, B) the score that parts higher from lower risk: median inner held-out score of the training patients."""
-    dealt, out, mixture = case.plan, np.empty(case.plan.fold.shape), explained.mixture
+    dealt, out = case.plan, np.empty(case.plan.fold.shape)
     for r in range(dealt.repeats):
         for f in range(dealt.folds):
-            there, train = np.flatnonzero(dealt.fold[r] == f), dealt.training(r, (f,))
-            inner = mixture.a[r, there[0], 0] + sum(
-                mixture.b[m, r, there[0]] * member.inner[r, f, train, 0]
-                for m, member in enumerate(explained.members.values())
-            )
-            out[r, there] = np.median(inner)
+            inner = explained.inner(r, f)[dealt.training(r, (f,)), 0]
+            out[r, dealt.fold[r] == f] = np.median(inner)
     return out
 
 
@@ -227,7 +274,7 @@ def _warnings(case: Case, facts: dict[str, Any]) -> list[Note]:
     if unlabelled:
         words = f"{unlabelled} patient(s) have no label: kept out of training, predicted, and marked."
         out.append(Note("unlabelled_patients", words))
-    number, named = facts["baselines"]["number of cells"][main], validation.NAMES[main]
+    number, named = facts["baselines"][CELLS][main], validation.NAMES[main]
     if number["low"] > validation.CHANCE[main]:
         words = f"The number of cells alone predicts the label ({named} {number['value']:.2f})."
         out.append(Note("cells_predict_label", words))

@@ -25,6 +25,7 @@ __all__ = [
     "abundance",
     "cross_fit",
     "evidence",
+    "fit",
     "kernel_regression",
     "relative_abundance",
 ]

@@ -57,6 +57,7 @@ class Settings:
     effort: str = "standard"  # repeats 2, 4 or 10
     repeats: int | None = None  # overrides effort
     permutations: int | None = None  # of the null; None: 1000
+    covariates: tuple[str, ...] = ()  # patient columns to compare with; (): those recognised by name
     transform: str = "auto"  # of features: auto, none, log1p, arcsinh:COFACTOR
     centre: str = "none"  # what each region's features are centred by: none, region
     context: int = 0  # cells around each cell whose mean features are added; 0: none
@@ -87,8 +88,13 @@ class Settings:
         """How long networks may learn; of several lengths inner scores choose."""
         return EPOCHS[:1] if self.effort == "quick" else EPOCHS
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The columns that hold the label."""
+        return (self.target, self.time) if self.time else (self.target,)
+
     def to_json(self) -> dict[str, Any]:
-        return asdict(self) | {"classes": list(self.classes)}
+        return asdict(self) | {"classes": list(self.classes), "covariates": list(self.covariates)}
 
     @classmethod
     def from_json(cls, saved: dict[str, Any]) -> Settings:
@@ -97,7 +103,8 @@ class Settings:
         if unknown := sorted(set(saved) - known):
             problem = f"'{unknown[0]}' is not a setting."
             raise MilError(problem, "settings", f"Known: {', '.join(sorted(known))}.")
-        return cls(**saved | {"classes": tuple(saved.get("classes", ()))})
+        lists = {name: tuple(saved.get(name, ())) for name in ("classes", "covariates")}
+        return cls(**saved | lists)
 
 
 @dataclass(frozen=True, eq=False)

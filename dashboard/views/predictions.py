@@ -93,6 +93,8 @@ def _needed(analysis: Analysis) -> None:
     with st.expander("Is a model of single cells needed?"):
         if words := trust.needed(analysis.facts):
             widgets.say(words)
+        if words := trust.beside(analysis.facts):
+            widgets.say(words)
         widgets.chart(figures.baselines(analysis), "baselines")
 
 

@@ -288,7 +288,17 @@ def _advanced(cohort: Cohort) -> dict[str, Any]:
                 format_func=CONTEXTS.__getitem__,
                 help="Adds the mean features of the nearest cells in the tissue; says something new of cell types",
             )
+    names = [
+        str(name) for name in cohort.patients if name not in ("patient", "region", state.session().target)
+    ]
+    known = right.multiselect(
+        "Compare with covariates",
+        **state.bind("covariates", names),
+        placeholder="Recognised by name",
+        help="What the cells must beat; without a choice age, sex, stage, grade, site, batch by their names",
+    )
     return {
+        "covariates": known,
         "pooling": pooling,
         "transform": transform,
         "seed": int(seed),
