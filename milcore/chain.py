@@ -11,8 +11,8 @@ from milcore import neighbourhood, validation
 from milcore.analysis import VERSION, Analysis
 from milcore.case import Case, case_of
 from milcore.cohort import Cohort
-from milcore.effects import effects, in_short
 from milcore.covariates import covariates
+from milcore.effects import effects, in_short
 from milcore.evidence import Shown, explain
 from milcore.judgement import Explained, Judgement, counts, judge
 from milcore.neighbours import graph
