@@ -310,15 +310,24 @@ def _report_into(analysis: Analysis) -> Callable[[Path], None]:
 
 def _conclude(analysis: Analysis, out: Path, seconds: float) -> None:
     """The verdict, the scores, the warnings and the files."""
-    from dashboard import theme
-
     facts = analysis.facts
     click.echo(f"\n{_plain(facts['verdict']['words'])}")
-    scores = [f"{theme.score_name(name)} {theme.interval(score)}" for name, score in facts["scores"].items()]
-    click.echo("; ".join(scores) + f"; out of fold, for '{_plain(facts['towards'])}'")
+    click.echo(f"{_scores(facts)}; out of fold, for '{_plain(facts['towards'])}'")
     click.echo(_plain(facts["task_why"]))
     for warning in facts.get("warnings", []):
         click.echo(f"Note: {_plain(warning['words'])}")
+    _written(out, seconds)
+
+
+def _scores(facts: dict[str, Any]) -> str:
+    from dashboard import theme
+
+    return "; ".join(
+        f"{theme.score_name(name)} {theme.interval(score)}" for name, score in facts["scores"].items()
+    )
+
+
+def _written(out: Path, seconds: float) -> None:
     click.echo(f"\nWritten to {out} in {seconds:.0f} s:")
     for path in sorted(out.iterdir()):
         click.echo(f"  {path.name}{'/' if path.is_dir() else ''}")
@@ -362,6 +371,41 @@ def _describe(cohort: Cohort) -> None:
 def _plain(text: object) -> str:
     """Text of a table without what could steer a terminal."""
     return "".join(letter if letter.isprintable() else "?" for letter in str(text))
+
+
+@cli.command()
+@click.argument("analysis", type=click.Path(path_type=Path))
+@click.argument("cells", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--patients", type=click.Path(path_type=Path), help="Table with one row per new patient.")
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path), help="Folder to make; complete or absent."
+)
+def predict(*, analysis: Path, cells: tuple[Path, ...], patients: Path | None, out: Path) -> None:
+    """Score the new patients of CELLS with the models of ANALYSIS, a folder made by `run` or its model file."""
+    _check_free(out)
+    started = time.perf_counter()
+    from milcore.prediction import open_model, predict, read_new
+
+    scorer, trained_on = open_model(analysis)
+    with _telling() as progress:
+        cohort = read_new(scorer, cells, patients=patients, progress=progress)
+        found = predict(scorer, cohort, trained_on=trained_on, progress=progress)
+        with progress.stage("saving"):
+            found.save(out)
+    _conclude_new(found, out, time.perf_counter() - started)
+
+
+def _conclude_new(found: Analysis, out: Path, seconds: float) -> None:
+    """What was found of new patients, and every reason to doubt it."""
+    facts = found.facts
+    click.echo(f"\n{len(found.predictions):,} new {found.cohort.bag}s, scored by all models of the analysis.")
+    if "scores" in facts:
+        click.echo(f"{_scores(facts)}; on these {facts['counts']['labelled']} labelled patients")
+    if "exploratory" in facts:
+        click.echo(f"Exploratory: {facts['exploratory']}; scores carry no claim.")
+    for warning in facts["warnings"]:
+        click.echo(f"Note: {_plain(warning['words'])}")
+    _written(out, seconds)
 
 
 @cli.command()

@@ -21,6 +21,7 @@ from milcore.effects import Effects
 from milcore.errors import MilError
 from milcore.evidence import leave_group_out
 from milcore.folder import aside
+from milcore.scorer import MODEL, Scorer
 from milcore.stacking import Mixture
 from milcore.tasks import KINDS
 from milcore.training import Member, Settings
@@ -35,7 +36,8 @@ MIXED = ("a", "b", "base")  # parts of the mixture, a file each
 class Analysis:
     """`facts` is analysis.json; `predictions` a row for every patient kept, `cells` a row for every cell in the
     cohort's order (NaN for patients left out); `phenotypes` what its groups of cells are worth; `members` and `mixture`
-    answer what-if questions exactly."""
+    answer what-if questions exactly. `scorer` scores new patients; once saved, it is read from the folder when it is
+    needed (Scorer.open)."""
 
     cohort: Cohort
     settings: Settings
@@ -45,6 +47,7 @@ class Analysis:
     phenotypes: Effects
     members: dict[str, Member]
     mixture: Mixture
+    scorer: Scorer | None = None
 
     @property
     def outputs(self) -> np.ndarray:
@@ -172,6 +175,8 @@ def _write(analysis: Analysis, folder: Path) -> None:
             np.save(members / f"share_{name}.npy", member.share)
     for part in MIXED:
         np.save(members / f"{part}.npy", getattr(analysis.mixture, part))
+    if analysis.scorer is not None:
+        analysis.scorer.save(folder / MODEL)
 
 
 def _by_patient(analysis: Analysis) -> pd.DataFrame:

@@ -15,13 +15,15 @@ from milcore.covariates import covariates
 from milcore.effects import effects, in_short
 from milcore.evidence import Shown, explain
 from milcore.judgement import Explained, Judgement, counts, judge
-from milcore.neighbours import graph
-from milcore.phenotypes import phenotypes
-from milcore.preprocess import Moments, moments, named, prepared
+from milcore.neighbours import Graph, graph
+from milcore.phenotypes import Phenotypes, phenotypes
+from milcore.preprocess import Moments, Preparation, moments, named, preparation
 from milcore.probes import shifted
 from milcore.progress import Progress
 from milcore.projection import umap_map
 from milcore.results import cells_table, count_regions, level_of, predictions_table
+from milcore.scorer import Reference, Scorer, reference_rows, scorer_card
+from milcore.seen import look
 from milcore.stacking import Mixture, best, stack
 from milcore.surroundings import regions
 from milcore.training import Member, Settings, cross_fit
@@ -39,7 +41,10 @@ def analyse(cohort: Cohort, settings: Settings, progress: Progress | None = None
     task, kept = case.task, case.kept
     beside = covariates(cohort, task, asked=settings.covariates, labels=settings.labels)
     with progress.stage("neighbours"):
-        x = prepared(cohort, transform=settings.transform, centre=settings.centre, context=settings.context)
+        ready = preparation(
+            cohort, transform=settings.transform, centre=settings.centre, context=settings.context
+        )
+        x = ready.apply(cohort)
         cells = graph(cohort, x, f"{settings.transform} {settings.centre} {settings.context}")
     measured, notes = moments(x, cohort.offsets), shifted(x[:, : cohort.F], regions(cohort), cohort.names)
     members: dict[str, Member] = {}
@@ -76,7 +81,37 @@ def analyse(cohort: Cohort, settings: Settings, progress: Progress | None = None
     table = cells_table(*given, shown=shown, alone=explained.alone, groups=groups, coordinates=coordinates)
     if judged.fdr is not None:
         table["fdr"] = np.where(kept[cohort.owner], judged.fdr[cells.node], np.nan)
-    return Analysis(cohort, settings, facts, predictions, table, worth, members, mixture)
+    scorer = _scorer(case, (ready, cells, measured, coordinates, groups), explained, facts)
+    return Analysis(cohort, settings, facts, predictions, table, worth, members, mixture, scorer)
+
+
+def _scorer(
+    case: Case,
+    prepared: tuple[Preparation, Graph, Moments, np.ndarray, Phenotypes],
+    explained: Explained,
+    facts: dict[str, Any],
+) -> Scorer:
+    """What scores new patients; `prepared`: how features were, the cells' graph, their moments, their map and
+    their phenotypes."""
+    ready, cells, measured, coordinates, groups = prepared
+    cohort, dealt, rows = case.cohort, case.plan, _reference(case)
+    scale = np.concatenate(measured.scale(np.ones((1, cohort.B), bool)))
+    own = (cells.points[cells.node[rows]], coordinates[rows], groups.kind[rows])
+    placed = Reference(*(part.astype(np.float32) for part in own))
+    return Scorer(
+        scorer_card(facts, cohort, ready) | {"phenotypes": list(groups.names)},
+        ready,
+        look(cohort, cells, groups.kind, scale, taught=case.task.labelled, seed=case.settings.seed),
+        {name: member.learnt or {} for name, member in explained.members.items()},
+        explained.mixture.by_fold(dealt),
+        {name: own.by_fold(dealt) for name, (own, _) in explained.alone.items()},
+        placed if "neighbourhood" in explained.members else None,
+    )
+
+
+def _reference(case: Case) -> np.ndarray:
+    """(n,) rows of the training cells that new cells may be placed among."""
+    return reference_rows(case.cohort.offsets, case.task.labelled, seed=case.settings.seed)
 
 
 def _rule(settings: Settings) -> tuple[str, ...]:
@@ -92,9 +127,11 @@ def _neighbourhood(case: Case, around: neighbourhood.Abundance, progress: Progre
     patients = np.arange(cohort.B)
     ranked = np.stack([m.scores(around.kernels)[dealt.fold[r], patients] for r, m in enumerate(models)])
     progress.early(_early(case, "neighbourhood", ranked, inner))
-    evidence = neighbourhood.evidence(around, models, dealt, cohort.owner, case.kept)
+    at, node = neighbourhood.everywhere(around, models, case.kept), around.graph.node
+    evidence = neighbourhood.evidence(at, node, dealt, cohort.owner)
     equal = (1 / np.diff(cohort.offsets))[cohort.owner].astype(np.float32)
-    return Member(np.broadcast_to(equal, evidence.shape[:2]), evidence, inner)
+    learnt = {"evidence": np.moveaxis(at[node[_reference(case)]], 0, 2)}  # of the reference cells
+    return Member(np.broadcast_to(equal, evidence.shape[:2]), evidence, inner, learnt=learnt)
 
 
 def _networks(case: Case, pooling: str, x: np.ndarray, measured: Moments, progress: Progress) -> Member:

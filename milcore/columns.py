@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import polars as pl
 
@@ -29,6 +30,8 @@ class Columns:
     `features` are used exactly; `drop` never; `known` is a truth column, kept but never a feature; `labels`
     belong to patients and must not vary within one; `bag` says whether a patient or a region is predicted. `pattern`
     takes the file names apart, or the text of column `names_in`; `merge_labels` makes one of a label's spellings.
+    `trained`: these are the columns of a trained model, whose features are used also where they say nothing here, and
+    of which any may be missing (who reads for the model says so).
     """
 
     patient: str | None = None
@@ -45,6 +48,7 @@ class Columns:
     pattern: str = ""
     names_in: str | None = None
     merge_labels: bool = False
+    trained: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ def recognise(
     there or is named for two things, and for a table without patients, usable features, or the regions that are to be
     the bags.
     """
-    columns, tool = columns or Columns(), tool or PLAIN
+    columns, tool = _there(columns or Columns(), frame), tool or PLAIN
     _check_named(frame, columns)
     roles = {role.name: role for role in _named(frame, columns, patient_names)}
     for role in _by_name(frame, columns, tool, taken=set(roles)):
@@ -89,13 +93,14 @@ def recognise(
     for profile in profiles(frame, owners, region=region, skip=set(roles)):
         judged = _Judge(profile, columns, set(patient_names), set(matrix))
         roles[profile.name] = _judged(judged)
-    for role in _copies(frame, roles):
+    for role in () if columns.trained else _copies(frame, roles):
         roles[role.name] = role
     return _with_categories(frame, columns, [roles[name] for name in frame.columns])
 
 
 def named_roles(frame: pl.DataFrame, columns: Columns, tool: Format | None = None) -> list[Role]:
     """The roles that the user or a column's name gives away, before any look at what varies within patients."""
+    columns = _there(columns, frame)
     _check_named(frame, columns)
     given = [Role(name, role, "you named it") for role, name in _asked(columns)]
     return given + list(_by_name(frame, columns, tool or PLAIN, taken={role.name for role in given}))
@@ -110,6 +115,14 @@ def _asked(columns: Columns) -> Iterator[tuple[str, str]]:
         name = getattr(columns, field.name)
         if isinstance(name, str) and field.name not in NO_COLUMN:
             yield field.name, name
+
+
+def _there(columns: Columns, frame: pl.DataFrame) -> Columns:
+    """Of a trained model's columns those that the table has."""
+    if not columns.trained:
+        return columns
+    single: dict[str, Any] = {option: None for option, name in _asked(columns) if name not in frame.columns}
+    return replace(columns, features=tuple(n for n in columns.features if n in frame.columns), **single)
 
 
 def _check_named(frame: pl.DataFrame, columns: Columns) -> None:
@@ -276,6 +289,8 @@ class _Judge:
 
 
 def _without_values(judge: _Judge) -> Role | None:
+    if judge.asked and judge.columns.trained:
+        return None
     if judge.seen.empty:
         return judge.says("left out", "it holds no value", "dropped_empty")
     if judge.seen.constant:
@@ -323,6 +338,8 @@ def _region_level(judge: _Judge) -> Role | None:
 def _numeric(judge: _Judge) -> Role | None:
     if not judge.seen.number:
         return None
+    if judge.columns.trained and judge.columns.features and not judge.asked:
+        return judge.says("left out", "the model does not know it", "features_ignored")
     if judge.columns.features and not judge.asked:
         return judge.says("left out", "it is not among the features you named")
     if judge.matrix and judge.seen.name not in judge.matrix and not judge.asked:
@@ -373,8 +390,9 @@ def _same(a: pl.Series, b: pl.Series) -> bool:
 
 def _with_categories(frame: pl.DataFrame, columns: Columns, roles: list[Role]) -> list[Role]:
     """Adds categories as features: those named, or the cell type (else all) where no number is usable."""
+    least = 1 if columns.trained else 2
     categories = [role for role in roles if role.role in ("cell_type", "kept")]
-    categories = [role for role in categories if 1 < levels(frame[role.name]) <= LEVELS]
+    categories = [role for role in categories if least <= levels(frame[role.name]) <= LEVELS]
     chosen = [role.name for role in categories if role.name in columns.features]
     why = "you named it"
     if columns.features and not chosen and not any(role.role == "feature" for role in roles):

@@ -62,7 +62,8 @@ def effects(
     table = pd.DataFrame({"phenotype": found.names, "cells": count[case.kept].sum(0)})
     table["share"] = share[case.kept].mean(0)
     for k, name in enumerate(case.task.classes):
-        table[f"share_{name}"] = share[case.kept & (case.task.y == k)].mean(0)
+        here = case.kept & (case.task.y == k)  # none of them among new patients without labels
+        table[f"share_{name}"] = share[here].mean(0) if here.any() else np.nan
     table["effect"], table["p"], table["fdr"] = effect, p, _fdr(p)
     table = table.join(_importance(held.mean(0), count, case))
     table["leave_out"] = [leading_without(case, score, lost[:, :, k]) for k in range(P)]
@@ -120,6 +121,9 @@ def tested(share: np.ndarray, task: Task, groups: np.ndarray) -> tuple[np.ndarra
     """
     known = task.labelled
     share, y, groups = share[known], task.y[known], groups[known]
+    if len(y) < 3 or len(np.unique(y, axis=0)) < 2:
+        nothing = np.full(share.shape[1], np.nan)
+        return nothing, nothing, "none: too few labels"
     _, group = np.unique(groups, return_inverse=True)
     if group.max() + 1 < len(group):
         low, high = (_by(group, y, how) for how in ("min", "max"))

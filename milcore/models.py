@@ -44,6 +44,15 @@ class Networks(nn.Module):
             self.tanh_gate, self.sigmoid_gate = layer(HIDDEN, GATE), layer(HIDDEN, GATE)
             self.look = layer(GATE, 1)
 
+    @classmethod
+    def restored(cls, parts: dict[str, torch.Tensor]) -> Networks:
+        """Networks of such parameters and scalings as `state_dict` gave."""
+        outputs, attends = parts["head"].shape[-1], "look" in parts
+        scaling = (parts["mean"][:, 0], parts["sd"][:, 0])
+        made = cls(*scaling, torch.Generator(), attends=attends, outputs=outputs)
+        made.load_state_dict(parts)
+        return made
+
     def forward(
         self, x: torch.Tensor, models: slice = slice(None)
     ) -> tuple[torch.Tensor, torch.Tensor | None]:

@@ -24,6 +24,7 @@ __all__ = [
     "Ridge",
     "abundance",
     "cross_fit",
+    "everywhere",
     "evidence",
     "fit",
     "kernel_regression",
@@ -235,21 +236,21 @@ def _inner(pairs: list[tuple[int, ...]], scores: np.ndarray, fold: np.ndarray, f
     return inner
 
 
-def evidence(
-    around: Abundance, models: list[Ridge], plan: Plan, owner: np.ndarray, kept: np.ndarray
-) -> np.ndarray:
-    """(R, N, K) float32 evidence of each cell by the outer model of its patient's fold; their mean is the score."""
-    R, folds, K = plan.repeats, plan.folds, models[0].constant.shape[1]
+def everywhere(around: Abundance, models: list[Ridge], kept: np.ndarray) -> np.ndarray:
+    """(M, R, folds, K) float32 evidence that the outer models give a cell at each node."""
+    R, (folds, K) = len(models), models[0].constant.shape
     # One column for each output of each model.
     scale = np.repeat(np.concatenate([m.scale for m in models]), K)
     coefficients = np.concatenate([np.moveaxis(m.coefficients, 2, 1).reshape(-1, len(kept)) for m in models])
     constant = np.concatenate([m.constant.ravel() for m in models])
     carried, shift = _carried_back(around, scale, coefficients, kept)
-    out = np.empty((R, len(owner), K), np.float32)
-    for r in range(R):
-        model = (r * folds + plan.fold[r][owner])[:, None] * K + np.arange(K)
-        out[r] = carried[around.graph.node[:, None], model] + (constant - shift)[model]
-    return out
+    carried += (constant - shift).astype(np.float32)
+    return carried.reshape(-1, R, folds, K)
+
+
+def evidence(everywhere: np.ndarray, node: np.ndarray, plan: Plan, owner: np.ndarray) -> np.ndarray:
+    """(R, N, K) float32 evidence of each cell by the outer model of its patient's fold; their mean is the score."""
+    return np.stack([everywhere[node, r, plan.fold[r][owner]] for r in range(plan.repeats)])
 
 
 def _carried_back(

@@ -18,10 +18,12 @@ from scipy import sparse
 from milcore.cohort import Cohort
 from milcore.preprocess import moments
 
-__all__ = ["NEIGHBOURS", "Graph", "graph", "nearest", "standardised"]
+__all__ = ["NEIGHBOURS", "Graph", "graph", "interpolated", "nearest", "standardised"]
 
 NEIGHBOURS = 15  # as in covarying neighbourhood analysis and UMAP
 EXACT = 20_000**2  # pairs of points up to which neighbours are searched exhaustively
+PLACED_BY = 5  # points that a value elsewhere is taken from
+AT_ONCE = 1 << 24  # numbers gathered at a time: bounds memory
 PROBED = 12  # lists visited of the about sqrt(nodes) lists of the coarse index
 
 
@@ -72,6 +74,19 @@ def nearest(points: np.ndarray, queries: np.ndarray, k: int) -> tuple[np.ndarray
     index.add(points)
     square, found = index.search(queries, k)
     return _no_gaps(found), np.sqrt(np.maximum(square, 0))
+
+
+def interpolated(points: np.ndarray, values: np.ndarray, queries: np.ndarray) -> np.ndarray:
+    """(Q, ...) float32 of the points' values (P, ...): mean over the nearest points, nearer ones counting more."""
+    found, distance = nearest(points, queries, PLACED_BY)
+    weight = 1 / np.maximum(distance, 1e-6) ** 2
+    weight /= weight.sum(1, keepdims=True)
+    out = np.empty((len(queries), *values.shape[1:]), np.float32)
+    step = max(1, AT_ONCE // (found.shape[1] * max(1, values[0].size)))
+    for start in range(0, len(out), step):
+        rows = slice(start, start + step)
+        out[rows] = np.einsum("qk,qk...->q...", weight[rows], values[found[rows]])
+    return out
 
 
 def _coarse(flat: Any, points: np.ndarray) -> Any:

@@ -14,40 +14,71 @@ from milcore.cohort import Cohort
 from milcore.errors import MilError
 from milcore.surroundings import nearby, regions
 
-__all__ = ["Moments", "moments", "named", "prepared", "transformed"]
+__all__ = ["Moments", "Preparation", "moments", "named", "preparation"]
 
 SKEWED = 1.5  # features more skewed than this are compressed when the transform is chosen automatically
 OUTER, OUTER_CELLS = 0.001, 5  # share of the cells, and cells at least, beyond either end of a feature's span
 FAR = 3.0  # a value farther than this many spans from the span is drawn in
+SAMPLE = 100_000  # cells at most, about, that transform and bounds are learnt from
 CHUNK = 1 << 18  # cells transformed at a time: bounds memory
 
 
-def prepared(cohort: Cohort, *, transform: str, centre: str = "none", context: int = 0) -> np.ndarray:
-    """(N, F') float32 features as the models see them, missing values still NaN: transformed, outliers drawn in, with
-    centre "region" less the median of the cell's region (against differences of staining; it also hides what sets whole
-    regions apart), and with `context` > 0 followed by the means of so many nearest cells (F' = 2 F)."""
-    x = transformed(cohort, transform)
-    _draw_in(x)
-    if centre == "region":
-        _centre(x, regions(cohort))
-    return np.hstack([x, nearby(x, cohort, context)]) if context else x
+@dataclass(frozen=True, eq=False)
+class Preparation:
+    """How features become what the models see; learnt from cells, never from labels, so that new patients can be
+    treated alike. `transform`, `centre` and `context` as in Settings; (F,) `cofactor` that arcsinh divides by, NaN
+    where a feature is left as it is; (F,) `low`, `high` that wild values are drawn in to, else infinite.
+    """
+
+    transform: str
+    centre: str
+    context: int
+    cofactor: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+    def apply(self, cohort: Cohort) -> np.ndarray:
+        """(N, F') float32, missing values still NaN: transformed, wild values drawn in, with centre "region" less the
+        median of the cell's region (against differences of staining; it also hides what sets whole regions apart), and
+        with `context` > 0 followed by the means of so many nearest cells (F' = 2 F)."""
+        x = np.empty(cohort.features.shape, np.float32)
+        for start in range(0, len(x), CHUNK):
+            rows = slice(start, start + CHUNK)
+            raw = np.asarray(cohort.features[rows], np.float32)
+            np.clip(_transformed(raw, self.transform, self.cofactor), self.low, self.high, out=x[rows])
+        if self.centre == "region":
+            _centre(x, regions(cohort))
+        return np.hstack([x, nearby(x, cohort, self.context)]) if self.context else x
+
+
+def preparation(cohort: Cohort, *, transform: str, centre: str = "none", context: int = 0) -> Preparation:
+    """Learns how to prepare a cohort's features. `transform`:
+
+    auto        arcsinh(x / c) with c the feature's mean absolute value where it is skewed, else unchanged
+    none        unchanged
+    log1p       sign(x) log(1 + |x|)
+    arcsinh:C   arcsinh(x / C), as usual in cytometry (C = 5 for mass, 150 for fluorescence)
+    """
+    sample = np.asarray(cohort.features[:: max(1, cohort.N // SAMPLE)], np.float32)
+    cofactor = _cofactors(sample, transform)
+    low, high = _bounds(_transformed(sample, transform, cofactor))
+    return Preparation(transform, centre, context, cofactor, low, high)
 
 
 def named(cohort: Cohort, *, context: int = 0) -> tuple[str, ...]:
-    """(F',) names of the columns of `prepared`: the features and, with `context`, "<feature> nearby" of each."""
+    """(F',) names of what `Preparation.apply` makes: the features and, with `context`, "<feature> nearby" of each."""
     return cohort.names + tuple(f"{name} nearby" for name in cohort.names if context)
 
 
-def _draw_in(x: np.ndarray) -> None:
-    """In place: a few wild values must not set the scale of a feature, so they are moved to a far but finite bound. The
-    bounds come from all cells and no label; a rare group of cells lies well inside."""
-    sample = x[:: max(1, len(x) // 100_000)]
-    outer = min(max(OUTER, OUTER_CELLS / len(sample)), 0.25)  # one wild value of few must not set the span
-    low, high = np.nanquantile(sample, [outer, 1 - outer], axis=0)
+def _bounds(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(F,) float32 each: a few wild values must not set the scale of a feature, so they are moved to a far but finite
+    bound. The bounds come from all cells and no label; a rare group of cells lies well inside."""
+    outer = min(max(OUTER, OUTER_CELLS / len(x)), 0.25)  # one wild value of few must not set the span
+    low, high = np.nanquantile(x, [outer, 1 - outer], axis=0)
     room = FAR * (high - low)
     spread = room > 0  # a feature that hardly any cell has is left alone
     bounds = np.where(spread, low - room, -np.inf), np.where(spread, high + room, np.inf)
-    np.clip(x, *(bound.astype(np.float32) for bound in bounds), out=x)
+    return bounds[0].astype(np.float32), bounds[1].astype(np.float32)
 
 
 def _centre(x: np.ndarray, region: np.ndarray) -> None:
@@ -56,22 +87,6 @@ def _centre(x: np.ndarray, region: np.ndarray) -> None:
     for rows in np.split(order, np.flatnonzero(np.diff(region[order])) + 1):
         known = ~np.isnan(x[rows]).all(0)
         x[np.ix_(rows, known)] -= np.nanmedian(x[rows][:, known], axis=0)
-
-
-def transformed(cohort: Cohort, transform: str) -> np.ndarray:
-    """(N, F) float32 features after `transform`, missing values still NaN.
-
-    auto        arcsinh(x / c) with c the feature's mean absolute value where it is skewed, else unchanged
-    none        unchanged
-    log1p       sign(x) log(1 + |x|)
-    arcsinh:C   arcsinh(x / C), as usual in cytometry (C = 5 for mass, 150 for fluorescence)
-    """
-    cofactors = _cofactors(cohort.features, transform)
-    out = np.empty(cohort.features.shape, np.float32)
-    for start in range(0, len(out), CHUNK):
-        rows = slice(start, start + CHUNK)
-        out[rows] = _apply(np.asarray(cohort.features[rows], np.float32), transform, cofactors)
-    return out
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,29 +120,28 @@ def moments(x: np.ndarray, offsets: np.ndarray) -> Moments:
     return Moments(count, total, square)
 
 
-def _cofactors(x: np.ndarray, transform: str) -> np.ndarray | None:
-    """(F,) what arcsinh divides by, NaN for features left as they are; None for transforms without cofactors."""
+def _cofactors(x: np.ndarray, transform: str) -> np.ndarray:
+    """(F,) what arcsinh divides by, NaN for features left as they are."""
     if transform in ("none", "log1p"):
-        return None
+        return np.full(x.shape[1], np.nan, np.float32)
     if transform.startswith("arcsinh:"):
         return np.full(x.shape[1], _number(transform), np.float32)
     if transform != "auto":
         raise _unknown(transform)
-    step = max(1, len(x) // 100_000)
-    sample = np.asarray(x[::step], np.float64)
+    sample = x.astype(np.float64)
     mean, sd = np.nanmean(sample, 0), np.nanstd(sample, 0)
     skew = np.nanmean(((sample - mean) / np.where(sd > 0, sd, 1)) ** 3, 0)
     cofactor = np.nanmean(np.abs(sample), 0)
     return np.where((skew > SKEWED) & (cofactor > 0), cofactor, np.nan).astype(np.float32)
 
 
-def _apply(x: np.ndarray, transform: str, cofactors: np.ndarray | None) -> np.ndarray:
+def _transformed(x: np.ndarray, transform: str, cofactor: np.ndarray) -> np.ndarray:
     if transform == "log1p":
         return np.sign(x) * np.log1p(np.abs(x))
-    if cofactors is None:
+    kept = np.isnan(cofactor)
+    if kept.all():
         return x
-    kept = np.isnan(cofactors)
-    return np.where(kept, x, np.arcsinh(x / np.where(kept, 1, cofactors)))
+    return np.where(kept, x, np.arcsinh(x / np.where(kept, 1, cofactor)))
 
 
 def _number(transform: str) -> float:

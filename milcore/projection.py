@@ -10,13 +10,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from milcore.neighbours import NEIGHBOURS, Graph, nearest
+from milcore.neighbours import NEIGHBOURS, Graph, interpolated, nearest
 
 __all__ = ["LANDMARKS", "umap_map"]
 
 LANDMARKS = 10_000
 EPOCHS = 100
-PLACED_BY = 5  # landmarks that place any other cell
 FEWEST = 50  # distinct cells below which a map is just their principal components
 
 
@@ -29,7 +28,9 @@ def umap_map(graph: Graph, owner: np.ndarray, *, seed: int, share: Callable[[flo
     share(0.1)
     coordinates = _umap(points, seed)
     share(0.7)
-    placed = coordinates if len(chosen) == len(graph.size) else _placed(graph.points, points, coordinates)
+    placed = (
+        coordinates if len(chosen) == len(graph.size) else interpolated(points, coordinates, graph.points)
+    )
     return _spread(placed, graph)
 
 
@@ -79,14 +80,6 @@ def _principal(points: np.ndarray, weight: np.ndarray) -> np.ndarray:
     top = centred @ vectors[:, ::-1][:, :2]
     out[:, : top.shape[1]] = top
     return out
-
-
-def _placed(points: np.ndarray, landmarks: np.ndarray, coordinates: np.ndarray) -> np.ndarray:
-    """Each point at the mean of its nearest landmarks, nearer ones counting more."""
-    found, distance = nearest(landmarks, points, PLACED_BY)
-    weight = 1 / np.maximum(distance, 1e-6) ** 2
-    weight /= weight.sum(1, keepdims=True)
-    return np.einsum("mk,mkd->md", weight, coordinates[found]).astype(np.float32)
 
 
 def _spread(coordinates: np.ndarray, graph: Graph) -> np.ndarray:

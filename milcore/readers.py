@@ -280,6 +280,7 @@ def _cell_ids(ids: pl.Series) -> Any:
 # What the user must know
 
 SUMMARIES = {
+    "features_ignored": "Features that the model does not know, ignored ({n}): {names}.",
     "dropped_empty": "Columns without any value, left out ({n}): {names}.",
     "dropped_constant": "Columns with one value everywhere, left out ({n}): {names}.",
     "dropped_duplicate": "Columns that repeat another, left out ({n}): {names}.",

@@ -43,6 +43,14 @@ class Mixture:
         }
         return {m: value / sum(size.values()) for m, value in size.items()}
 
+    def by_fold(self, plan: Plan) -> Mixture:
+        """The same with a place for each outer fold where the patients were: a (R, folds, K), b, base."""
+        at = (
+            np.arange(plan.repeats)[:, None],
+            np.stack([[np.argmax(d == f) for f in range(plan.folds)] for d in plan.fold]),
+        )
+        return Mixture(self.members, self.a[at], self.b[:, at[0], at[1]], self.base[at])
+
 
 def stack(members: dict[str, Member], plan: Plan, task: Task) -> Mixture:
     """Fits a and b for each repeat and outer fold on the inner held-out scores of its training patients."""
@@ -64,6 +72,7 @@ def best(candidates: list[Member], offsets: np.ndarray, plan: Plan, task: Task) 
         return candidates[0]
     parts = [part for part in PARTS if getattr(candidates[0], part) is not None]
     out = {part: np.array(getattr(candidates[0], part)) for part in parts}
+    learnt = {name: np.array(part) for name, part in (candidates[0].learnt or {}).items()}
     owner = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
     for r in range(plan.repeats):
         for f in range(plan.folds):
@@ -73,7 +82,9 @@ def best(candidates: list[Member], offsets: np.ndarray, plan: Plan, task: Task) 
             for part in parts:
                 at = f if part == "inner" else there if part == "share" else there[owner]
                 out[part][r, at] = getattr(chosen, part)[r, at]
-    return Member(**out)
+            for name in learnt:
+                learnt[name][r, f] = (chosen.learnt or {})[name][r, f]
+    return Member(**out, learnt=learnt or None)
 
 
 def _fit(scores: np.ndarray, train: np.ndarray, task: Task) -> tuple[np.ndarray, np.ndarray, float]:

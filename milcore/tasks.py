@@ -9,6 +9,7 @@ NaN where there is no label.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -33,6 +34,7 @@ __all__ = [
     "as_text",
     "binary",
     "read_task",
+    "relabelled",
 ]
 
 MIN_PATIENTS = 3  # in the smallest class: fewer cannot be in three folds
@@ -453,6 +455,23 @@ def read_task(
     if kind == "multiclass":
         return _multiclass(labels, target=target, groups=groups)
     return binary(labels, target=target, positive=positive, groups=groups)
+
+
+def relabelled(
+    kind: str, classes: Sequence[str], target: str, *, labels: pd.Series, times: pd.Series | None = None
+) -> Task:
+    """The task of a trained model with the labels of other patients, of whom any may have none. Class labels that the
+    model does not know and texts where numbers are needed count as none."""
+    if kind == "regression":
+        return Regression(target, _fixed(_numbers(labels)[0]))
+    if kind == "survival":
+        time = np.full(len(labels), np.nan) if times is None else _numbers(times)[0]
+        y = np.stack([time, _events(labels, target)], 1)
+        y[np.isnan(y).any(1)] = np.nan
+        return Survival(target, _fixed(y))
+    place = {label: float(k) for k, label in enumerate(classes)}
+    y = _fixed(np.array([place.get(label, np.nan) for label in as_text(labels)]))
+    return Binary(tuple(classes), y) if kind == "binary" else Multiclass(tuple(classes), y)
 
 
 def _kind(labels: pd.Series) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, astuple, dataclass, fields
 from itertools import pairwise
 from typing import Any
 
@@ -22,7 +22,7 @@ from milcore.models import POOLINGS, Networks
 from milcore.preprocess import Moments
 from milcore.tasks import TASKS, Task
 
-__all__ = ["EFFORTS", "RULES", "Member", "Settings", "cross_fit"]
+__all__ = ["EFFORTS", "RULES", "Member", "Settings", "apply", "cross_fit"]
 
 EFFORTS = {"quick": 2, "standard": 4, "thorough": 10}  # repeats of the cross-validation
 RULES = ("auto", "neighbourhood", *POOLINGS)
@@ -111,13 +111,15 @@ class Settings:
 class Member:
     """One pooling after cross-fitting. `weight` (R, N), `evidence` (R, N, K) float32 come from the outer model of each
     cell's patient; `inner` (R, folds, B, K) are the inner held-out scores (see folds). `topk` also has what ranks the
-    cells, `rank` (R, N), and the `share` (R, B) of a patient's cells that count."""
+    cells, `rank` (R, N), and the `share` (R, B) of a patient's cells that count. `learnt` is what scores new patients,
+    arrays (R, folds, ...) of the outer models; None once a folder is opened, which keeps it elsewhere (see scorer)."""
 
     weight: np.ndarray
     evidence: np.ndarray
     inner: np.ndarray
     rank: np.ndarray | None = None
     share: np.ndarray | None = None
+    learnt: dict[str, np.ndarray] | None = None
 
 
 def cross_fit(
@@ -162,6 +164,10 @@ class _Top:
     output: int
     sign: int
 
+    def rank(self, evidence: Any) -> Any:
+        """What the cells are ranked by: evidence (..., K) -> (...)."""
+        return evidence[..., self.output] * self.sign
+
 
 def _sides(task: Task) -> list[tuple[int, int]]:
     """What a rare group of cells can argue for: either side of a score, or any of several classes."""
@@ -181,16 +187,12 @@ class _Shape:
     top: _Top | None
     epochs: int = EPOCHS[0]
 
-    def rank(self, evidence: Any) -> Any:
-        """What the cells are ranked by: evidence (..., K) -> (...)."""
-        return evidence[..., self.top.output] * self.top.sign if self.top else None
-
 
 def _cross_fit(shape: _Shape, draws: list[int], share: Callable[[float], None]) -> Member:
     plan, task = shape.plan, shape.task
     left_out = plan.without(1) + plan.without(2)
 
-    def once(r: int, tell: Callable[[float], None]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def once(r: int, tell: Callable[[float], None]) -> tuple[Any, ...]:
         torch.set_num_threads(
             1
         )  # of this thread: small products gain little from more, and lose much on a busy machine
@@ -200,13 +202,47 @@ def _cross_fit(shape: _Shape, draws: list[int], share: Callable[[float], None]) 
         scaling = (torch.from_numpy(mean), torch.from_numpy(sd))
         networks = Networks(*scaling, draw, attends=shape.attends, outputs=task.outputs)
         _train(networks, shape, train, draw, lambda done: tell(0.85 * done))
-        return _score(networks, shape, r, left_out, lambda done: tell(0.85 + 0.15 * done))
+        scored = _score(networks, shape, r, left_out, lambda done: tell(0.85 + 0.15 * done))
+        return *scored, _learnt(networks, shape, train[: plan.folds])
 
-    weight, evidence, inner = map(np.stack, zip(*_side_by_side(once, plan.repeats, share), strict=True))
+    *scored, learnt = zip(*_side_by_side(once, plan.repeats, share), strict=True)
     torch.set_num_threads(THREADS)
+    weight, evidence, inner = map(np.stack, scored)
+    parts = {name: np.stack([one[name] for one in learnt]) for name in learnt[0]}
     if shape.top is None:
-        return Member(weight, evidence, inner)
-    return Member(weight, evidence, inner, shape.rank(evidence), np.full(plan.fold.shape, shape.top.share))
+        return Member(weight, evidence, inner, learnt=parts)
+    shares = np.full(plan.fold.shape, shape.top.share)
+    return Member(weight, evidence, inner, shape.top.rank(evidence), shares, parts)
+
+
+def _learnt(networks: Networks, shape: _Shape, train: np.ndarray) -> dict[str, np.ndarray]:
+    """What the outer models, which come first, have learnt from `train` (folds, B); evidence in the label's units."""
+    _, shift, unit = (np.array(part, np.float32)[:, None, None] for part in shape.task.targets(train))
+    parts = {name: part[: len(train)].numpy() for name, part in networks.state_dict().items()}
+    parts |= {"head": parts["head"] * unit, "bias": parts["bias"] * unit + shift}
+    if shape.top is not None:
+        parts["top"] = np.tile(np.array(astuple(shape.top), np.float32), (len(train), 1))
+    return parts
+
+
+@torch.no_grad()
+def apply(learnt: dict[str, np.ndarray], x: np.ndarray, offsets: np.ndarray) -> Member:
+    """What trained networks say of other patients' cells x (N, F): a member with a "repeat" for each of the S = R folds
+    outer models."""
+    parts = {name: torch.from_numpy(part.reshape(-1, *part.shape[2:])) for name, part in learnt.items()}
+    tops = parts.pop("top", None)
+    networks, cells = Networks.restored(parts), torch.from_numpy(x)
+    S, N, rows = len(parts["mean"]), len(x), np.arange(len(x))
+    weight = np.empty((S, N), np.float32)
+    evidence = np.empty((S, N, networks.outputs), np.float32)
+    every = [None] * S if tops is None else [_Top(float(q), int(k), int(sign)) for q, k, sign in tops]
+    for s, top in enumerate(every):
+        evidence[s], weight[s] = _whole(networks, cells, top, s, (rows, offsets[:-1]))
+    if tops is None:
+        return Member(weight, evidence, np.empty(0))
+    rank = np.stack([top.rank(v) for top, v in zip(every, evidence, strict=True) if top])
+    share = np.repeat(tops[:, :1].double().numpy(), len(offsets) - 1, 1)
+    return Member(weight, evidence, np.empty(0), rank, share)
 
 
 def _side_by_side(work: Callable[..., Any], times: int, share: Callable[[float], None]) -> list[Any]:
@@ -285,7 +321,7 @@ def _pooled(networks: Networks, shape: _Shape, x: torch.Tensor, drawn: torch.Siz
     evidence = evidence.view(*drawn, -1)
     if shape.top is not None:
         k = max(1, round(shape.top.share * drawn[-1]))
-        first = shape.rank(evidence).topk(k, -1).indices
+        first = shape.top.rank(evidence).topk(k, -1).indices
         return evidence.gather(2, first[..., None].expand(*first.shape, evidence.shape[-1])).mean(2)
     if logit is None:
         return evidence.mean(2)
@@ -309,7 +345,7 @@ def _score(
     for s, out in enumerate(left_out):
         unseen = np.flatnonzero(np.isin(fold, out))
         rows, starts = _rows(shape.offsets, unseen)
-        v, w = _whole(networks, shape, s, rows, starts)
+        v, w = _whole(networks, shape.cells, shape.top, s, (rows, starts))
         v = v * unit[s] + shift[s]
         if len(out) == 1:
             evidence[rows], weight[rows] = v, w
@@ -330,17 +366,16 @@ def _rows(offsets: np.ndarray, patients: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def _whole(
-    networks: Networks, shape: _Shape, s: int, rows: np.ndarray, starts: np.ndarray
+    networks: Networks, cells: torch.Tensor, top: _Top | None, s: int, bags: tuple[np.ndarray, np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Evidence (n, K) and weight (n,), float64, that model s gives each of `rows`; weights sum to 1 from each start to
-    the next."""
-    parts = [
-        networks(shape.cells[part][None], slice(s, s + 1)) for part in torch.from_numpy(rows).split(ROWS)
-    ]
+    """Evidence (n, K) and weight (n,), float64, that model s gives the rows of some bags; weights sum to 1 from each
+    start to the next."""
+    rows, starts = bags
+    parts = [networks(cells[part][None], slice(s, s + 1)) for part in torch.from_numpy(rows).split(ROWS)]
     v = torch.cat([part[0][0] for part in parts]).double().numpy()
     count = np.diff(starts, append=len(rows))
-    if shape.top is not None:
-        return v, _top_weight(shape.rank(v), np.repeat(np.arange(len(count)), count), count, shape.top.share)
+    if top is not None:
+        return v, _top_weight(top.rank(v), np.repeat(np.arange(len(count)), count), count, top.share)
     if not networks.attends:
         return v, np.repeat(1 / count, count)
     logit = torch.cat([part[1][0] for part in parts if part[1] is not None]).double().numpy()

@@ -15,7 +15,7 @@ import pandas as pd
 
 from milcore.cohort import Cohort
 from milcore.neighbours import Graph, graph
-from milcore.preprocess import transformed
+from milcore.preprocess import preparation
 from milcore.tasks import Binary
 
 FEATURES, TYPES = 24, 6
@@ -24,7 +24,7 @@ SHIFT = 3.0  # of a planted group, in each of four features, in standard deviati
 
 def graph_of(cohort: Cohort, transform: str = "auto") -> Graph:
     """The neighbour graph of a cohort's transformed features."""
-    return graph(cohort, transformed(cohort, transform), transform)
+    return graph(cohort, preparation(cohort, transform=transform).apply(cohort), transform)
 
 
 class Planted(NamedTuple):

@@ -102,9 +102,9 @@ def test_models_train_on_no_patient_they_score(case: Planted, monkeypatch: pytes
     monkeypatch.setattr(training, "_train", lambda n, shape, train, *rest: trained.update({n: train}))
     whole = training._whole
 
-    def watched(networks, shape, s, rows, starts):
-        scored.append((networks, s, np.unique(case.cohort.owner[rows])))
-        return whole(networks, shape, s, rows, starts)
+    def watched(networks, cells, top, s, bags):
+        scored.append((networks, s, np.unique(case.cohort.owner[bags[0]])))
+        return whole(networks, cells, top, s, bags)
 
     monkeypatch.setattr(training, "_whole", watched)
     analyse(case.cohort, Settings(target="response", pooling="attention", effort="quick", permutations=0))

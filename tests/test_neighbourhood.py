@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from milcore import neighbourhood
 from milcore.folds import plan
 from milcore.measures import auroc
-from milcore.neighbourhood import BIAS, abundance, cross_fit, evidence, kernel_regression
+from milcore.neighbourhood import BIAS, abundance, cross_fit, everywhere, evidence, kernel_regression
 from milcore.tasks import Binary, Multiclass, Regression, Survival, Task
 from tests.planted import graph_of, planted
 
@@ -22,7 +22,7 @@ def fitted(seed: int, task: Task | None = None, **settings: float):
     around = abundance(graph_of(case.cohort), case.cohort.offsets, kept, lambda share: None)
     dealt = plan(case.task.strata, case.cohort.groups, repeats=2, seed=0)
     models, inner = cross_fit(around.kernels, dealt, case.task, lambda share: None)
-    cells = evidence(around, models, dealt, case.cohort.owner, kept)
+    cells = evidence(everywhere(around, models, kept), around.graph.node, dealt, case.cohort.owner)
     return case, around, dealt, models, inner, cells
 
 

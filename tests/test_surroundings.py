@@ -6,7 +6,7 @@ import pytest
 
 from milcore.cohort import Cohort
 from milcore.errors import MilError
-from milcore.preprocess import prepared
+from milcore.preprocess import preparation
 from milcore.surroundings import nearby, regions
 
 
@@ -68,8 +68,10 @@ def test_cells_without_a_place_or_company_have_no_surroundings() -> None:
 
 
 def test_coordinates_are_needed() -> None:
+    bare = Cohort.of(np.ones((4, 1)), list("aabb"))
+    ready = preparation(bare, transform="none", context=10)
     with pytest.raises(MilError, match="coordinates") as caught:
-        prepared(Cohort.of(np.ones((4, 1)), list("aabb")), transform="none", context=10)
+        ready.apply(bare)
     assert caught.value.where == "--context 10"
     assert "--x" in caught.value.fix
 

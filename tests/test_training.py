@@ -12,7 +12,7 @@ from milcore.evidence import leave_one_out, member_scores
 from milcore.folds import plan
 from milcore.measures import auroc
 from milcore.models import Networks
-from milcore.preprocess import moments, transformed
+from milcore.preprocess import moments, preparation
 from milcore.training import Member, Settings, cross_fit
 from tests.planted import planted
 
@@ -20,7 +20,7 @@ from tests.planted import planted
 @pytest.fixture(scope="module")
 def trained():
     case = planted(0)
-    x = transformed(case.cohort, "auto")
+    x = preparation(case.cohort, transform="auto").apply(case.cohort)
     dealt = plan(case.task.strata, case.cohort.groups, repeats=1, seed=0)
     members = {
         pooling: cross_fit(
