@@ -54,6 +54,19 @@ def test_weights_sum_to_one_and_inner_scores_are_complete(trained, pooling: str)
         np.testing.assert_array_equal(np.isnan(members[pooling].inner[0, f, :, 0]), dealt.fold[0] == f)
 
 
+@pytest.mark.parametrize("pooling", ["attention", "mean", "topk"])
+def test_what_was_learnt_scores_other_patients_as_the_outer_models_do(trained, pooling: str) -> None:
+    case, dealt, members = trained
+    member, x = members[pooling], preparation(case.cohort, transform="auto").apply(case.cohort)
+    again = training.apply(member.learnt, x, case.cohort.offsets)
+    cells = np.arange(case.cohort.N)
+    own = dealt.fold[0][case.cohort.owner]  # with one repeat the outer models are the folds
+    np.testing.assert_allclose(again.evidence[own, cells], member.evidence[0], atol=1e-5)
+    np.testing.assert_allclose(again.weight[own, cells], member.weight[0], atol=1e-5)
+    if pooling == "topk":
+        np.testing.assert_allclose(again.rank[own, cells], member.rank[0], atol=1e-5)
+
+
 @pytest.mark.parametrize("pooling", ["attention", "topk"])
 def test_leave_one_out_is_scoring_again_without_the_cell(pooling: str) -> None:
     draw = torch.Generator().manual_seed(0)
@@ -61,15 +74,14 @@ def test_leave_one_out_is_scoring_again_without_the_cell(pooling: str) -> None:
     networks = Networks(torch.zeros(2, 4), torch.ones(2, 4), draw, attends=attends, outputs=3)
     offsets, top = np.array([0, 12, 30]), None if attends else training._Top(0.2, 1, -1)
     cells = torch.randn(30, 4, generator=draw)
-    shape = training._Shape(cells, offsets, None, None, None, attends, top)
     with torch.no_grad():
-        v, w = training._whole(networks, shape, 1, np.arange(30), offsets[:-1])
-        more = {} if attends else {"rank": shape.rank(v)[None], "share": np.full((1, 2), 0.2)}
+        v, w = training._whole(networks, cells, top, 1, (np.arange(30), offsets[:-1]))
+        more = {} if attends else {"rank": top.rank(v)[None], "share": np.full((1, 2), 0.2)}
         loss = leave_one_out(Member(w[None], v[None], np.empty(0), **more), 0, offsets)
         for i in range(30):
             patient = np.arange(12) if i < 12 else np.arange(12, 30)
             rest = patient[patient != i]
-            v_rest, w_rest = training._whole(networks, shape, 1, rest, np.array([0]))
+            v_rest, w_rest = training._whole(networks, cells, top, 1, (rest, np.array([0])))
             np.testing.assert_allclose(loss[i], w[patient] @ v[patient] - w_rest @ v_rest, atol=1e-6)
 
 
