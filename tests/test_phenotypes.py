@@ -12,7 +12,7 @@ from milcore import phenotypes as module
 from milcore.cohort import Cohort
 from milcore.neighbours import Graph, graph
 from milcore.phenotypes import phenotypes
-from milcore.preprocess import prepared
+from milcore.preprocess import preparation
 
 NAMES = ["CD3", "CD8", "PD-1", "CD20", "CD68", "area_um2"]
 KINDS = {  # share of the cells, and what is high in them
@@ -37,7 +37,7 @@ def mixed() -> tuple[Cohort, Graph, np.ndarray]:
     cells = pd.DataFrame({"cell_type": types})
     owner = np.sort(draw.integers(0, 10, 6000))
     cohort = Cohort.of(x, owner, names=NAMES, cells=cells)
-    return cohort, graph(cohort, prepared(cohort, transform="none"), "test"), truth
+    return cohort, graph(cohort, preparation(cohort, transform="none").apply(cohort), "test"), truth
 
 
 def untyped(cohort: Cohort) -> Cohort:
