@@ -37,7 +37,7 @@ class Analysis:
     """`facts` is analysis.json; `predictions` a row for every patient kept, `cells` a row for every cell in the
     cohort's order (NaN for patients left out); `phenotypes` what its groups of cells are worth; `members` and `mixture`
     answer what-if questions exactly. `scorer` scores new patients; once saved, it is read from the folder when it is
-    needed (Scorer.open)."""
+    needed (Scorer.open). `gating`: how much of each patient meets the gating rule; None of new patients."""
 
     cohort: Cohort
     settings: Settings
@@ -48,6 +48,7 @@ class Analysis:
     members: dict[str, Member]
     mixture: Mixture
     scorer: Scorer | None = None
+    gating: pd.DataFrame | None = None
 
     @property
     def outputs(self) -> np.ndarray:
@@ -162,6 +163,9 @@ def _write(analysis: Analysis, folder: Path) -> None:
     analysis.predictions.to_csv(folder / "predictions.csv", index=False)
     analysis.phenotypes.table.to_csv(folder / "phenotypes.csv", index=False)
     analysis.phenotypes.patients.to_csv(folder / "phenotypes_patient.csv", index=False)
+    if analysis.gating is not None:
+        analysis.gating.to_csv(folder / "gating.csv", index=False)
+        (folder / "gating.json").write_text(json.dumps(analysis.facts["gating"], indent=1, allow_nan=False))
     if cohort.bag == "region":
         _by_patient(analysis).to_csv(folder / "predictions_patient.csv", index=False)
     pq.write_table(_in_input_order(analysis.cells, cohort), folder / "cells.parquet", compression="zstd")
@@ -231,19 +235,18 @@ def _read(folder: Path, facts: dict[str, Any], cohort: Cohort) -> Analysis:
     mixed = {part: np.load(folder / "members" / f"{part}.npy", mmap_mode="r") for part in MIXED}
     members = {name: _member(folder / "members", name, (len(mixed["a"]), cohort.N)) for name in names}
     settings, mixture = Settings.from_json(facts["settings"]), Mixture(names, **mixed)
-    predictions, groups = _predictions(folder, facts), _phenotypes(folder, facts)
-    return Analysis(cohort, settings, facts, predictions, cells, groups, members, mixture)
+    predictions = _predictions(folder, facts)
+    groups, patients = (_table(folder / f"{name}.csv") for name in ("phenotypes", "phenotypes_patient"))
+    worth = Effects(groups, patients, facts["phenotyping"]["test"])
+    gating = _table(folder / "gating.csv") if "gating" in facts else None
+    return Analysis(cohort, settings, facts, predictions, cells, worth, members, mixture, gating=gating)
 
 
-def _phenotypes(folder: Path, facts: dict[str, Any]) -> Effects:
+def _table(file: Path) -> pd.DataFrame:
+    """A table of names and numbers."""
     text = dict.fromkeys(("patient", "region", "phenotype"), str)
-    tables = [
-        pd.read_csv(
-            folder / name, dtype=text, keep_default_na=False, na_values=[""], float_precision="round_trip"
-        )
-        for name in ("phenotypes.csv", "phenotypes_patient.csv")
-    ]
-    return Effects(tables[0], tables[1], facts["phenotyping"]["test"])
+    empty = {"na_values": [""], "keep_default_na": False}
+    return pd.read_csv(file, dtype=text, float_precision="round_trip", **empty)
 
 
 def _predictions(folder: Path, facts: dict[str, Any]) -> pd.DataFrame:

@@ -12,8 +12,9 @@ from milcore.analysis import VERSION, Analysis
 from milcore.case import Case, case_of
 from milcore.cohort import Cohort
 from milcore.covariates import covariates
-from milcore.effects import effects, in_short
+from milcore.effects import Effects, effects, in_short
 from milcore.evidence import Shown, explain
+from milcore.gating import Gating, gate
 from milcore.judgement import Explained, Judgement, counts, judge
 from milcore.neighbours import Graph, graph
 from milcore.phenotypes import Phenotypes, phenotypes
@@ -50,8 +51,11 @@ def analyse(cohort: Cohort, settings: Settings, progress: Progress | None = None
     members: dict[str, Member] = {}
     with progress.stage("neighbourhood"):
         around = neighbourhood.abundance(cells, cohort.offsets, kept, lambda s: progress.share(s / 2))
+        pairs = neighbourhood.pair_models(around.kernels, case.plan, task)
         if "neighbourhood" in _rule(settings):
-            members["neighbourhood"] = _neighbourhood(case, around, progress)
+            members["neighbourhood"], unseen = _neighbourhood(case, around, pairs, progress)
+        else:
+            _, unseen = neighbourhood.everywhere(around, [], pairs, kept)
     for name in [name for name in _rule(settings) if name != "neighbourhood"]:
         with progress.stage(name):
             members[name] = _networks(case, name, x, measured, progress)
@@ -60,21 +64,13 @@ def analyse(cohort: Cohort, settings: Settings, progress: Progress | None = None
     with progress.stage("validation"):
         judged = judge(case, around, measured, explained, beside=beside, notes=notes, progress=progress)
     with progress.stage("phenotypes"):
-        features, seed = named(cohort, context=settings.context), settings.seed
-        groups = phenotypes(cohort, cells, features, seed=seed)
-        worth = effects(
-            case,
-            groups,
-            features,
-            members=members,
-            mixture=explained.mixture,
-            score=explained.shown.score,
-        )
+        groups, worth = _phenotypes(case, cells, explained)
+        gated = _gated(case, (unseen, cells.node), explained, judged)
     with progress.stage("umap"):
         coordinates = umap_map(cells, cohort.owner, seed=settings.seed, share=progress.share)
     facts = _all_facts(case, explained, judged)
     facts["phenotyping"] = {"how": groups.how, "test": worth.test}
-    facts["phenotypes"] = in_short(worth)
+    facts |= {"phenotypes": in_short(worth), "gating": gated.facts}
     facts["timings"] = {name: round(seconds, 3) for name, seconds in progress.timings.items()}
     given, mixture, shown = (cohort, task, kept), explained.mixture, explained.shown
     predictions = predictions_table(*given, mixture=mixture, shown=shown)
@@ -82,7 +78,27 @@ def analyse(cohort: Cohort, settings: Settings, progress: Progress | None = None
     if judged.fdr is not None:
         table["fdr"] = np.where(kept[cohort.owner], judged.fdr[cells.node], np.nan)
     scorer = _scorer(case, (ready, cells, measured, coordinates, groups), explained, facts)
-    return Analysis(cohort, settings, facts, predictions, table, worth, members, mixture, scorer)
+    results = (predictions, table, worth, members, mixture, scorer, gated.patients)
+    return Analysis(cohort, settings, facts, *results)
+
+
+def _phenotypes(case: Case, cells: Graph, explained: Explained) -> tuple[Phenotypes, Effects]:
+    """The groups of cells, formed without labels, and what they are worth."""
+    settings = case.settings
+    features = named(case.cohort, context=settings.context)
+    groups = phenotypes(case.cohort, cells, features, seed=settings.seed)
+    members, mixture, score = explained.members, explained.mixture, explained.shown.score
+    return groups, effects(case, groups, features, members=members, mixture=mixture, score=score)
+
+
+def _gated(
+    case: Case, unseen: tuple[np.ndarray, np.ndarray], explained: Explained, judged: Judgement
+) -> Gating:
+    """The gating rules, from what pair models say at each node (M, pairs, K) and the node of each cell (N,)."""
+    cohort = case.cohort
+    inner = neighbourhood.unseen_evidence(*unseen, case.plan, cohort.owner)
+    importance = explained.shown.contribution * np.diff(cohort.offsets)[cohort.owner, None]
+    return gate(case, inner, importance, judged.facts.get("null"))
 
 
 def _scorer(
@@ -118,8 +134,11 @@ def _rule(settings: Settings) -> tuple[str, ...]:
     return MEMBERS.get(settings.pooling, (settings.pooling,))
 
 
-def _neighbourhood(case: Case, around: neighbourhood.Abundance, progress: Progress) -> Member:
-    """The first member; its ranking of the patients is handed over as soon as there is one."""
+def _neighbourhood(
+    case: Case, around: neighbourhood.Abundance, pairs: neighbourhood.Ridge, progress: Progress
+) -> tuple[Member, np.ndarray]:
+    """The first member, and what `pairs` say at each node (M, pairs, K); its ranking of the patients is handed over as
+    soon as there is one."""
     cohort, dealt, task = case.cohort, case.plan, case.task
     models, inner = neighbourhood.cross_fit(
         around.kernels, dealt, task, lambda s: progress.share(0.5 + s / 4)
@@ -127,11 +146,12 @@ def _neighbourhood(case: Case, around: neighbourhood.Abundance, progress: Progre
     patients = np.arange(cohort.B)
     ranked = np.stack([m.scores(around.kernels)[dealt.fold[r], patients] for r, m in enumerate(models)])
     progress.early(_early(case, "neighbourhood", ranked, inner))
-    at, node = neighbourhood.everywhere(around, models, case.kept), around.graph.node
+    at, unseen = neighbourhood.everywhere(around, models, pairs, case.kept)
+    node = around.graph.node
     evidence = neighbourhood.evidence(at, node, dealt, cohort.owner)
     equal = (1 / np.diff(cohort.offsets))[cohort.owner].astype(np.float32)
     learnt = {"evidence": np.moveaxis(at[node[_reference(case)]], 0, 2)}  # of the reference cells
-    return Member(np.broadcast_to(equal, evidence.shape[:2]), evidence, inner, learnt=learnt)
+    return Member(np.broadcast_to(equal, evidence.shape[:2]), evidence, inner, learnt=learnt), unseen
 
 
 def _networks(case: Case, pooling: str, x: np.ndarray, measured: Moments, progress: Progress) -> Member:

@@ -28,7 +28,9 @@ __all__ = [
     "evidence",
     "fit",
     "kernel_regression",
+    "pair_models",
     "relative_abundance",
+    "unseen_evidence",
 ]
 
 SCALES = (1, 3, 6, 12, 24)  # diffusion steps: real cohorts like 1 to 6, rare subsets 12 to 24
@@ -182,29 +184,45 @@ def cross_fit(
 
 def _cross_fit_once(kernels: np.ndarray, plan: Plan, r: int, task: Task) -> tuple[Ridge, np.ndarray]:
     singles, pairs = plan.without(1), plan.without(2)
-    fold, labelled = plan.fold[r], plan.labelled
-    scale, cost = np.divmod(np.arange(len(kernels) * len(COSTS)), len(COSTS))
-
-    def grid(left_out: list[tuple[int, ...]]) -> np.ndarray:
-        """(len(left_out), choices, B, K) scores of all models at every scale and cost."""
-        train = np.stack([plan.training(r, out) for out in left_out])
-        m, c = len(left_out), len(scale)
-        many = fit(
-            kernels, np.tile(scale, m), np.array(COSTS)[np.tile(cost, m)], np.repeat(train, c, 0), task
-        )
-        return many.scores(kernels).reshape(m, c, -1, task.outputs)
-
-    pair_scores = grid(pairs)
-    best = _chosen(singles, pairs, pair_scores, fold, labelled, task)
-    best_pair = np.full(len(pairs), int(USUAL[0] * len(kernels)) * len(COSTS) + COSTS.index(USUAL[1]))
+    pair_scores = _grid(kernels, plan, r, task, pairs)
+    best_pair = _chosen_pairs(kernels, plan, r, task)
+    best = np.full(len(singles), best_pair[0])
     if plan.folds > 3:
-        triples = plan.without(3)
-        best_pair = _chosen(pairs, triples, grid(triples), fold, labelled, task)
-    else:
-        best[:] = best_pair[0]
-    train = np.stack([plan.training(r, out) for out in singles])
-    models = fit(kernels, scale[best], np.array(COSTS)[cost[best]], train, task)
-    return models, _inner(pairs, pair_scores[np.arange(len(pairs)), best_pair], fold, plan.folds)
+        best = _chosen(singles, pairs, pair_scores, plan.fold[r], plan.labelled, task)
+    inner = _inner(pairs, pair_scores[np.arange(len(pairs)), best_pair], plan.fold[r], plan.folds)
+    return _at(kernels, plan, r, task, singles, best), inner
+
+
+def pair_models(kernels: np.ndarray, plan: Plan, task: Task) -> Ridge:
+    """The models of the first repeat that leave out two folds, in the order of `plan.without(2)`."""
+    return _at(kernels, plan, 0, task, plan.without(2), _chosen_pairs(kernels, plan, 0, task))
+
+
+def _grid(kernels: np.ndarray, plan: Plan, r: int, task: Task, left_out: list[tuple[int, ...]]) -> np.ndarray:
+    """(len(left_out), choices, B, K) scores of all models at every scale and cost."""
+    m, c = len(left_out), len(kernels) * len(COSTS)
+    scale, cost = np.divmod(np.tile(np.arange(c), m), len(COSTS))
+    train = np.stack([plan.training(r, out) for out in left_out])
+    many = fit(kernels, scale, np.array(COSTS)[cost], np.repeat(train, c, 0), task)
+    return many.scores(kernels).reshape(m, c, -1, task.outputs)
+
+
+def _at(
+    kernels: np.ndarray, plan: Plan, r: int, task: Task, left_out: list[tuple[int, ...]], choice: np.ndarray
+) -> Ridge:
+    """The models of one repeat, each at its choice of scale and cost."""
+    scale, cost = np.divmod(choice, len(COSTS))
+    train = np.stack([plan.training(r, out) for out in left_out])
+    return fit(kernels, scale, np.array(COSTS)[cost], train, task)
+
+
+def _chosen_pairs(kernels: np.ndarray, plan: Plan, r: int, task: Task) -> np.ndarray:
+    """The choice of every pair model, by the triple models; the usual one where there are too few folds for these."""
+    pairs, triples = plan.without(2), plan.without(3)
+    if plan.folds <= 3:
+        return np.full(len(pairs), int(USUAL[0] * len(kernels)) * len(COSTS) + COSTS.index(USUAL[1]))
+    scores = _grid(kernels, plan, r, task, triples)
+    return _chosen(pairs, triples, scores, plan.fold[r], plan.labelled, task)
 
 
 def _chosen(
@@ -236,16 +254,33 @@ def _inner(pairs: list[tuple[int, ...]], scores: np.ndarray, fold: np.ndarray, f
     return inner
 
 
-def everywhere(around: Abundance, models: list[Ridge], kept: np.ndarray) -> np.ndarray:
-    """(M, R, folds, K) float32 evidence that the outer models give a cell at each node."""
-    R, (folds, K) = len(models), models[0].constant.shape
+def everywhere(
+    around: Abundance, models: list[Ridge], pairs: Ridge, kept: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(M, R, folds, K) float32 evidence that the outer models give a cell at each node, and (M, pairs, K) what `pairs`
+    give it."""
+    every, K = [*models, pairs], pairs.constant.shape[1]
     # One column for each output of each model.
-    scale = np.repeat(np.concatenate([m.scale for m in models]), K)
-    coefficients = np.concatenate([np.moveaxis(m.coefficients, 2, 1).reshape(-1, len(kept)) for m in models])
-    constant = np.concatenate([m.constant.ravel() for m in models])
+    scale = np.repeat(np.concatenate([m.scale for m in every]), K)
+    coefficients = np.concatenate([np.moveaxis(m.coefficients, 2, 1).reshape(-1, len(kept)) for m in every])
+    constant = np.concatenate([m.constant.ravel() for m in every])
     carried, shift = _carried_back(around, scale, coefficients, kept)
     carried += (constant - shift).astype(np.float32)
-    return carried.reshape(-1, R, folds, K)
+    M, R, last = len(carried), len(models), len(pairs.scale) * K
+    folds = len(models[0].scale) if models else 0
+    return carried[:, :-last].reshape(M, R, folds, K), carried[:, -last:].reshape(M, -1, K)
+
+
+def unseen_evidence(pairs: np.ndarray, node: np.ndarray, plan: Plan, owner: np.ndarray) -> np.ndarray:
+    """(folds, N, K) float32 of the first repeat, from what pair models say at each node (M, pairs, K): [f] is the
+    evidence by the model that saw neither fold f nor the cell's own (NaN for cells of f), so that what is learnt from
+    [f] knows no label of f."""
+    fold = plan.fold[0][owner]
+    out = np.full((plan.folds, len(owner), pairs.shape[2]), np.nan, np.float32)
+    for m, (f, g) in enumerate(plan.without(2)):
+        for unseen, own in ((f, g), (g, f)):
+            out[unseen, fold == own] = pairs[node[fold == own], m]
+    return out
 
 
 def evidence(everywhere: np.ndarray, node: np.ndarray, plan: Plan, owner: np.ndarray) -> np.ndarray:

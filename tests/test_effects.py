@@ -227,11 +227,26 @@ def test_the_samples_planted_phenotype_leads_every_table(sample: Analysis) -> No
     json.dumps(sample.facts, allow_nan=False)
 
 
+def test_the_samples_rule_names_the_planted_markers_and_holds_out_of_fold(sample: Analysis) -> None:
+    found, truth = sample.facts["gating"], pd.read_parquet(sample_data.TRUTH)["driver"].to_numpy()
+    assert found["auroc"]["value"] >= 0.85
+    named = [{term["feature"] for term in found["rules"][0]["terms"]}]
+    named += [{word for word in words.split() if word[0].isupper()} for (words,) in found["folds"]]
+    for features in named:
+        assert len(features & {"PD-1", "Ki67", "GranzymeB"}) >= 2
+    order = sample.predictions.merge(sample.gating, on="patient")
+    share = truth[sample.cohort.order].astype(float)
+    planted = np.add.reduceat(share, sample.cohort.offsets[:-1]) / np.diff(sample.cohort.offsets)
+    assert order["share_out_of_fold"].corr(pd.Series(planted), method="spearman") > 0.8
+
+
 def test_phenotypes_are_kept_in_the_folder(sample: Analysis, tmp_path: Path) -> None:
     again = sample.save(tmp_path / "analysis")
     for name in ("table", "patients"):
         one, other = (getattr(each.phenotypes, name) for each in (sample, again))
         pd.testing.assert_frame_equal(one, other, check_dtype=False)
+    pd.testing.assert_frame_equal(sample.gating, again.gating)
+    assert json.loads((tmp_path / "analysis" / "gating.json").read_text()) == again.facts["gating"]
     stored = pd.read_parquet(tmp_path / "analysis" / "cells.parquet")
     truth = pd.read_parquet(sample_data.TRUTH)["driver"].to_numpy()
     inside = stored["phenotype"].astype(str).str.contains("Ki67+ PD-1+", regex=False).to_numpy()

@@ -9,7 +9,16 @@ from sklearn.linear_model import LogisticRegression
 from milcore import neighbourhood
 from milcore.folds import plan
 from milcore.measures import auroc
-from milcore.neighbourhood import BIAS, abundance, cross_fit, everywhere, evidence, kernel_regression
+from milcore.neighbourhood import (
+    BIAS,
+    abundance,
+    cross_fit,
+    everywhere,
+    evidence,
+    kernel_regression,
+    pair_models,
+    unseen_evidence,
+)
 from milcore.tasks import Binary, Multiclass, Regression, Survival, Task
 from tests.planted import graph_of, planted
 
@@ -22,7 +31,8 @@ def fitted(seed: int, task: Task | None = None, **settings: float):
     around = abundance(graph_of(case.cohort), case.cohort.offsets, kept, lambda share: None)
     dealt = plan(case.task.strata, case.cohort.groups, repeats=2, seed=0)
     models, inner = cross_fit(around.kernels, dealt, case.task, lambda share: None)
-    cells = evidence(everywhere(around, models, kept), around.graph.node, dealt, case.cohort.owner)
+    at, _ = everywhere(around, models, pair_models(around.kernels, dealt, case.task), kept)
+    cells = evidence(at, around.graph.node, dealt, case.cohort.owner)
     return case, around, dealt, models, inner, cells
 
 
@@ -76,6 +86,24 @@ def test_a_label_that_is_held_out_changes_no_digit(name: str) -> None:
     again, inner_again = cross_fit(around.kernels, dealt, swapped, lambda share: None)
     np.testing.assert_array_equal(models[0].coefficients[1], again[0].coefficients[1])
     np.testing.assert_array_equal(inner[0, 1], inner_again[0, 1])
+
+
+def test_unseen_evidence_is_that_of_models_that_saw_neither_fold() -> None:
+    case, around, dealt, _, inner, _ = fitted(0)
+    kept, task = np.ones(case.cohort.B, bool), case.task
+
+    def unseen(task: Task) -> np.ndarray:
+        none, pairs = everywhere(around, [], pair_models(around.kernels, dealt, task), kept)
+        assert none.size == 0
+        return unseen_evidence(pairs, around.graph.node, dealt, case.cohort.owner)
+
+    first = unseen(task)
+    means = np.add.reduceat(first.astype(float), case.cohort.offsets[:-1], 1)
+    np.testing.assert_allclose(means / np.diff(case.cohort.offsets)[:, None], inner[0], atol=1e-4)
+    there = dealt.fold[0] == 2
+    again = unseen(replace(task, y=np.where(there, 1 - task.y, task.y)))
+    np.testing.assert_array_equal(first[2], again[2])
+    assert not np.array_equal(first[1], again[1])
 
 
 def test_planted_cells_have_the_highest_evidence_and_patients_are_told_apart() -> None:
