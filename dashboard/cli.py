@@ -92,10 +92,23 @@ def cli() -> None:
     "--data", multiple=True, type=click.Path(path_type=Path), help="Folder whose tables the dashboard offers."
 )
 @click.option(
+    "--workers",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    help="Jobs that run at once, each in a process of its own.",
+)
+@click.option(
     "--insecure-no-login", is_flag=True, help="Allow a --host that other computers reach: there is no login."
 )
 def serve(
-    *, workspace: Path | None, port: int, host: str, data: tuple[Path, ...], insecure_no_login: bool
+    *,
+    workspace: Path | None,
+    port: int,
+    host: str,
+    data: tuple[Path, ...],
+    workers: int,
+    insecure_no_login: bool,
 ) -> None:
     """Open the dashboard in the browser (no browser is started; the address is printed)."""
     if host not in HERE_ONLY and not insecure_no_login:
@@ -106,7 +119,7 @@ def serve(
             problem = f"'{folder}' is not a folder."
             raise MilError(problem, "--data", "Name a folder that exists.")
     port = _free_port(host, port)
-    environment = dict(os.environ)
+    environment = os.environ | {"MILSCOPE_WORKERS": str(workers)}
     if workspace is not None:
         environment["MILSCOPE_WORKSPACE"] = str(workspace.absolute())
     if data:

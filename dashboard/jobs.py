@@ -1,40 +1,50 @@
-"""Long work beside the server: one warm worker process, a queue, and a record of every job.
+"""Long work beside the server: warm worker processes, one fair queue, and a record of every job.
 
 A job is a frozen value; what changes is which value stands under its id. The same value is kept in
-`jobs/<id>.json`, so that a page that was reloaded, or a server that was restarted, finds it again.
+`jobs/<id>.json`, so that a page that was reloaded, or a server that was restarted, finds it again; beside it
+`jobs/<id>.log` holds what the job said on its way.
 """
 
 from __future__ import annotations
 
 import json
-import multiprocessing
-import queue
-import signal
 import threading
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
-from multiprocessing.connection import wait
-from pathlib import Path
 from typing import Any, Literal
 
 from dashboard import worker
+from dashboard.journal import Journal
+from dashboard.process import STARTING_SECONDS, Process
 from dashboard.workspace import Workspace, new_id, read_json, write_json
+from milcore.errors import MilError
 
 State = Literal["queued", "running", "done", "failed", "cancelled"]
 ENDED: tuple[State, ...] = ("done", "failed", "cancelled")
+LAST = (*ENDED, "bug", "dead")  # messages after which a worker says no more about a job
+VERSION = 1  # of a record
 RECORD_SECONDS = 0.5  # between two records of the progress of a job
 LOOK_SECONDS = 0.1  # between two looks at whether someone cancelled
+INTERRUPTED = {
+    "is": "failed",
+    "problem": "The server stopped while this was waiting or running.",
+    "where": "Nothing half-finished was kept.",
+    "fix": "Start it again.",
+}
 
 
 @dataclass(frozen=True)
 class Job:
-    """One request and what became of it. Times: seconds since 1970, 0 = not yet; `share` is the stage's."""
+    """One request of an owner ("" = nobody in particular) and what became of it. Times: seconds since 1970, 0 = not
+    yet; `share` is the stage's."""
 
     id: str
     kind: str
     request: dict[str, Any]
+    owner: str = ""
     state: State = "queued"
     stages: tuple[str, ...] = ()
     share: float = 0.0
@@ -66,36 +76,45 @@ class Job:
 
 @dataclass
 class Jobs:
-    """Runs jobs one after the other in a process of their own.
+    """Runs jobs in `workers` processes of their own; whoever has waited longest since their last turn is next.
 
     `kinds` are the functions a job may ask for; `grace` the seconds between a polite and a hard stop,
-    `warm` what the worker does with its first idle moment.
+    `warm` what a worker does with its first idle moment.
     """
 
     workspace: Workspace
     kinds: Mapping[str, worker.Work] = field(default_factory=lambda: worker.KINDS_OF_MILSCOPE)
     grace: float = 8.0
     warm: Callable[[], None] | None = worker.warm
+    workers: int = 1
 
     def __post_init__(self) -> None:
-        self._lock = threading.RLock()
+        self._changed = threading.Condition(threading.RLock())
+        self._journal = Journal(self.workspace.root)
         self._jobs = _recorded(self.workspace)
-        self._queue: queue.Queue[str | None] = queue.Queue()
-        self._worker: _Worker | None = None
+        for job in self._jobs.values():
+            self._keep(job)
+        self._turns: dict[str, int] = {}  # owner -> number of the last turn
         self._closing = False
-        self._thread = threading.Thread(target=self._loop, name="milscope jobs", daemon=True)
-        self._thread.start()
+        self._processes: dict[int, Process] = {}  # seat -> the worker that sits there
+        self._threads = [
+            threading.Thread(target=self._serve, args=(seat,), name=f"milscope jobs {seat}", daemon=True)
+            for seat in range(self.workers)
+        ]
+        for thread in self._threads:
+            thread.start()
 
-    def submit(self, kind: str, request: dict[str, Any]) -> str:
+    def submit(self, kind: str, request: dict[str, Any], *, owner: str = "") -> str:
         """Queues a job and returns its id; a request already waiting or running is not queued twice."""
         request = json.loads(json.dumps(request))
-        with self._lock:
+        with self._changed:
             for job in self._jobs.values():
-                if not job.over and (job.kind, job.request) == (kind, request):
+                if not job.over and not job.cancelling and (job.kind, job.request) == (kind, request):
                     return job.id
-            job = Job(new_id(kind, request), kind, request, asked=time.time())
+            job = Job(new_id(kind, request), kind, request, owner=owner, asked=time.time())
             self._keep(job)
-        self._queue.put(job.id)
+            self._journal.note("queued", job=job.id, kind=kind)
+            self._changed.notify_all()
         return job.id
 
     def get(self, key: str) -> Job | None:
@@ -104,7 +123,7 @@ class Jobs:
 
     def every(self) -> list[Job]:
         """All jobs, the newest first."""
-        with self._lock:
+        with self._changed:
             return sorted(self._jobs.values(), key=lambda job: job.asked, reverse=True)
 
     def maker(self, kind: str, result: str) -> Job | None:
@@ -113,155 +132,165 @@ class Jobs:
 
     def cancel(self, key: str) -> None:
         """Asks a job to stop; a job that does not within the grace period is killed."""
-        with self._lock:
+        with self._changed:
             job = self._jobs.get(key)
             if job is None or job.over:
                 return
             if job.state == "queued":
-                self._keep(replace(job, state="cancelled", ended=time.time()))
+                self._finish(key, {"is": "cancelled"})
             else:
                 self._keep(replace(job, cancelling=True))
 
     def log(self, key: str) -> str:
-        """What is known of a bug: the traceback, or ""."""
-        path = self._log_path(key)
-        return path.read_text(encoding="utf-8") if path.is_file() else ""
+        """What a job said on its way, warnings and the traceback of a bug among it; "" when nothing is known."""
+        with suppress(OSError):
+            return self.workspace.job_log(key).read_text(encoding="utf-8", errors="replace")
+        return ""
 
     def close(self) -> None:
-        """Stops the worker at once; what it was doing is recorded as failed."""
-        self._closing = True
-        self._queue.put(None)
-        if self._worker is not None:
-            self._worker.kill()
-        self._thread.join(timeout=5)
+        """Stops the workers at once; what they were doing is recorded as interrupted."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        for process in list(self._processes.values()):
+            process.kill()
+        for thread in self._threads:
+            thread.join(timeout=5)
 
-    def _loop(self) -> None:
-        while not self._closing:
-            if self._worker is None or not self._worker.alive:
-                self._worker = _Worker(str(self.workspace.root), self.kinds, self.warm)
-            key = self._queue.get()
-            if key is None:
-                return
-            if self._jobs[key].state == "queued":
-                self._run(self._jobs[key], self._worker)
+    # ---------------------------------------------------------------- one seat
 
-    def _run(self, job: Job, process: _Worker) -> None:
-        """Hands one job to the worker and follows it to its end."""
+    def _serve(self, seat: int) -> None:
+        """Sees to one job after the other; whatever goes wrong with one is that job's end, not the thread's."""
+        with suppress(OSError):  # the first job tries again, and says why it cannot
+            self._seated(seat)
+        while (job := self._next()) is not None:
+            try:
+                self._run(job, seat)
+            except Exception as error:
+                process = self._processes.pop(seat, None)
+                if process is not None:
+                    process.kill()
+                self._finish(job.id, _unable(error))
+
+    def _seated(self, seat: int) -> Process:
+        """The living worker of a seat, a new one if need be."""
+        process = self._processes.get(seat)
+        if process is None or not process.alive:
+            process = Process(str(self.workspace.root), self.kinds, self.warm)
+            self._processes[seat] = process
+            if self._closing:
+                process.kill()
+        return process
+
+    def _next(self) -> Job | None:
+        """The job whose turn it is, now running; waits for one, None when all is over."""
+        with self._changed:
+            while not self._closing:
+                waiting = [job for job in self._jobs.values() if job.state == "queued"]
+                if waiting:
+                    job = min(waiting, key=lambda job: (self._turns.get(job.owner, 0), job.asked))
+                    self._turns[job.owner] = max(self._turns.values(), default=0) + 1
+                    begun = replace(job, state="running", begun=time.time())
+                    self._keep(begun)
+                    return begun
+                self._changed.wait()
+        return None
+
+    def _run(self, job: Job, seat: int) -> None:
+        """Hands one job to the worker and follows it to its end. A worker that dies before it has taken the job, as
+        one that was killed while idle, is replaced once."""
+        self._journal.note("running", job=job.id, kind=job.kind)
+        process = self._seated(seat)
+        end = self._followed(job, process)
+        if end["is"] == "dead" and not end["taken"] and not self._closing:
+            process = self._seated(seat)
+            end = self._followed(job, process)
+        if not process.alive:
+            self.workspace.sweep(process.pid)
+        if end["is"] == "dead" and self._closing:
+            end = INTERRUPTED
+        self._finish(job.id, end)
+
+    def _followed(self, job: Job, process: Process) -> dict[str, Any]:
+        """The last message of the worker about a job; what it says before is kept."""
         process.stop.clear()
-        self._change(job.id, state="running", begun=time.time())
-        process.send({"kind": job.kind, "request": job.request})
-        deadline, recorded = float("inf"), 0.0
+        process.send({"id": job.id, "kind": job.kind, "request": job.request})
+        late, recorded, taken = time.monotonic() + STARTING_SECONDS, 0.0, False
         while True:
-            message = process.news(LOOK_SECONDS)
-            if message is not None and message["is"] != "event":
-                return self._end(job.id, message)
-            if message is not None:
+            message = process.news(LOOK_SECONDS) or {"is": "nothing"}
+            if message["is"] in LAST:
+                return {"taken": taken, **message}
+            if message["is"] == "taken":
+                taken, late = True, float("inf")
+            if message["is"] == "event":
                 due = message["early"] is not None or time.monotonic() - recorded > RECORD_SECONDS
                 recorded = time.monotonic() if due else recorded
                 self._told(job.id, message, record=due)
             if self._jobs[job.id].cancelling and not process.stop.is_set():
                 process.stop.set()
-                deadline = time.monotonic() + self.grace
-            if time.monotonic() > deadline:
+                late = time.monotonic() + self.grace
+            if time.monotonic() > late:
                 process.kill()
-                return self._end(job.id, {"is": "cancelled"})
+                return {"is": "cancelled"} if process.stop.is_set() else {**process.death(), "taken": True}
+
+    # ---------------------------------------------------------------- what is known of a job
 
     def _told(self, key: str, event: dict[str, Any], *, record: bool) -> None:
-        with self._lock:
+        with self._changed:
             job = self._jobs[key]
             stages = job.stages if event["stage"] in (*job.stages, "") else (*job.stages, event["stage"])
             early = event["early"] or job.early
             self._keep(replace(job, stages=stages, share=event["share"], early=early), record=record)
 
-    def _end(self, key: str, message: dict[str, Any]) -> None:
-        changes: dict[str, Any] = {"state": "failed" if message["is"] == "bug" else message["is"]}
-        changes |= {name: message[name] for name in ("result", "problem", "where", "fix") if name in message}
-        if message["is"] == "bug":
-            changes["bug"] = True
-            with suppress(OSError):  # a full disk must not end the queue
-                self._log_path(key).write_text(message["log"], encoding="utf-8")
-        self._change(key, ended=time.time(), **changes)
-
-    def _change(self, key: str, **changes: Any) -> None:
-        with self._lock:
-            self._keep(replace(self._jobs[key], **changes))
+    def _finish(self, key: str, message: dict[str, Any]) -> None:
+        """Records how a job ended."""
+        state = {"bug": "failed", "dead": "failed"}.get(message["is"], message["is"])
+        changes = {name: message[name] for name in ("result", "problem", "where", "fix") if name in message}
+        with self._changed:
+            job = replace(self._jobs[key], state=state, ended=time.time(), **changes)
+            self._keep(replace(job, bug=message["is"] == "bug"))
+        seconds, peak = round(job.seconds, 1), message.get("peak_mb")
+        self._journal.note(
+            "ended", job=key, kind=job.kind, state=message["is"], seconds=seconds, peak_mb=peak
+        )
+        if message.get("log"):
+            with suppress(OSError), self.workspace.job_log(key).open("a", encoding="utf-8") as log:
+                log.write(message["log"])
 
     def _keep(self, job: Job, *, record: bool = True) -> None:
         self._jobs[job.id] = job
         if record:
-            with suppress(OSError):  # a full disk must not end the queue
-                write_json(self.workspace.root / "jobs" / f"{job.id}.json", asdict(job))
-
-    def _log_path(self, key: str) -> Path:
-        return self.workspace.root / "jobs" / f"{key}.log"
+            with suppress(OSError, MilError):  # a full disk must not end the queue
+                write_json(self.workspace.job(job.id), {"version": VERSION, **asdict(job)})
 
 
-class _Worker:
-    """A spawned process and the pipe to it."""
-
-    def __init__(self, root: str, kinds: Mapping[str, worker.Work], warm: Callable[[], None] | None) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.stop = context.Event()
-        self._pipe, far = context.Pipe()
-        self._process = context.Process(
-            target=worker.serve, args=(far, self.stop, root, kinds, warm), daemon=True
-        )
-        self._process.start()
-        far.close()
-
-    @property
-    def alive(self) -> bool:
-        return self._process.is_alive()
-
-    def send(self, message: dict[str, Any]) -> None:
-        with suppress(BrokenPipeError):  # it died while idle: `news` says so
-            self._pipe.send(message)
-
-    def news(self, seconds: float) -> dict[str, Any] | None:
-        """The next message, None if there is none yet; the worker's death is a message too."""
-        wait([self._pipe, self._process.sentinel], timeout=seconds)
-        try:
-            if self._pipe.poll():
-                message: dict[str, Any] = self._pipe.recv()
-                return message
-        except (EOFError, ConnectionResetError):
-            self._process.join()
-        return None if self._process.is_alive() else _died(self._process.exitcode)
-
-    def kill(self) -> None:
-        self._process.kill()
-        self._process.join()
-
-
-def _died(code: int | None) -> dict[str, Any]:
-    """The message a dead worker can no longer send."""
-    if code == -signal.SIGKILL:
-        problem = "The process that did the work was killed."
-        fix = "The usual reason is too little memory. Use fewer cells or features, or more memory."
-    elif code is not None and code < 0:
-        problem = f"The process that did the work crashed ({signal.Signals(-code).name})."
-        fix = "Try once more. If it happens again, please report it."
-    else:
-        problem = f"The process that did the work ended unexpectedly (exit code {code})."
-        fix = "Try once more. If it happens again, please report it."
-    return {"is": "failed", "problem": problem, "where": "Nothing half-finished was kept.", "fix": fix}
+def _unable(error: Exception) -> dict[str, Any]:
+    """The end of a job whose worker could not be started or spoken to."""
+    words = f"{type(error).__name__}: {error}"
+    if isinstance(error, OSError):
+        problem = f"The process that does the work could not start ({words})."
+        fix = "The usual reason is too little memory. Free some, then start it again."
+        return {"is": "failed", "problem": problem, "where": "Nothing was begun.", "fix": fix}
+    return {"is": "bug", "problem": words, "log": traceback.format_exc()}
 
 
 def _recorded(workspace: Workspace) -> dict[str, Job]:
-    """The jobs of earlier servers; those that were not over are marked as interrupted."""
+    """The jobs of earlier servers; those that were not over are marked as interrupted, unless their work is there."""
     jobs = {}
-    for path in (workspace.root / "jobs").glob("*.json"):
-        if (record := read_json(path)) is None:
-            continue
-        try:
+    for path in sorted(workspace.job("x").parent.glob("*.json")):
+        record = read_json(path) or {}
+        if record.pop("version", None) != VERSION:
+            continue  # damaged, or of another version: its work is listed all the same
+        with suppress(TypeError, KeyError):
             job = Job(**{**record, "stages": tuple(record["stages"])})
-        except (TypeError, KeyError):
-            continue  # written by another version
-        jobs[job.id] = job if job.over else _interrupted(job)
+            jobs[job.id] = job if job.over else _left(job, workspace)
     return jobs
 
 
-def _interrupted(job: Job) -> Job:
-    problem = "The server stopped while this was waiting or running."
-    where, fix = "Nothing half-finished was kept.", "Start it again."
-    return replace(job, state="failed", problem=problem, where=where, fix=fix, ended=job.begun or job.asked)
+def _left(job: Job, workspace: Workspace) -> Job:
+    """What became of a job whose server stopped."""
+    ended = job.begun or job.asked
+    if workspace.has_analysis(job.id):
+        return replace(job, state="done", result=job.id, share=1.0, ended=ended)
+    words: dict[str, Any] = {name: INTERRUPTED[name] for name in ("problem", "where", "fix")}
+    return replace(job, state="failed", ended=ended, **words)

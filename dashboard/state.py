@@ -6,7 +6,9 @@ through `bind`. Cohorts, analyses and jobs belong to the server and are opened h
 
 from __future__ import annotations
 
+import atexit
 import os
+import secrets
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -72,6 +74,7 @@ class Session:
     # jobs this tab waits for, and failed ones it has put away
     waiting: str = ""
     dismissed: set[str] = field(default_factory=set)
+    owner: str = field(default_factory=lambda: secrets.token_hex(4))  # of jobs: tabs take turns
     epoch: int = 0  # of the cohort: widgets of the one before must not speak for this one
     clicks: int = 0  # on charts: a new chart has no selection left over
 
@@ -126,7 +129,7 @@ def jump(**changes: Any) -> None:
 def open_cohort(key: str) -> None:
     """Looks at another cohort (""= none); everything that spoke of the old one starts afresh."""
     now = session()
-    fresh = Session(cohort=key, dismissed=now.dismissed, epoch=now.epoch + 1)
+    fresh = Session(cohort=key, dismissed=now.dismissed, owner=now.owner, epoch=now.epoch + 1)
     for each in fields(Session):
         setattr(now, each.name, getattr(fresh, each.name))
     known = [key for key, _ in analyses()]
@@ -200,10 +203,17 @@ def jobs() -> Jobs:
     return _jobs(str(workspace().root))
 
 
+def submit(kind: str, request: dict[str, Any]) -> None:
+    """Queues a job, for which this tab then waits."""
+    session().waiting = jobs().submit(kind, request, owner=session().owner)
+
+
 @st.cache_resource(max_entries=1, show_spinner=False)
 def _jobs(root: str) -> Jobs:
     threading.Thread(target=_import_science, daemon=True).start()
-    return Jobs(places.Workspace(Path(root)))
+    made = Jobs(places.Workspace(Path(root)), workers=int(os.environ.get("MILSCOPE_WORKERS", "1")))
+    atexit.register(made.close)  # what was running is recorded as interrupted
+    return made
 
 
 def _import_science() -> None:

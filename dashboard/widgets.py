@@ -18,6 +18,7 @@ from milcore.errors import MilError
 if TYPE_CHECKING:
     from milcore.analysis import Analysis
 
+LOG_LETTERS = 20_000  # the last so many are shown
 LOOK = """<style>
 [data-testid="stMainBlockContainer"] {padding: 2.6rem 2.2rem 4rem; max-width: 1680px}
 [data-testid="stSidebarHeader"] {padding: .6rem 0 0; height: 2.2rem; min-height: 0}
@@ -140,18 +141,24 @@ def caught(render: Callable[[], None]) -> Callable[[], None]:
     return guarded
 
 
-def failed(job: Job, *, kept: str, again: Callable[[], None] | None = None) -> None:
-    """A failed job: what is wrong, where, what to do, what was kept; a bug with its log."""
+def failed(job: Job, *, kept: str) -> None:
+    """A failed job: what is wrong, where, what to do, what was kept, and its log; one click asks for it again."""
     if job.bug:
         card("stop", "Something went wrong inside Milscope. This is a bug.", job.problem, kept)
-        with st.expander("Log, for a bug report"):
-            st.code(state.jobs().log(job.id) or job.problem, language=None)
     else:
         card("stop", job.problem, job.where, job.fix, kept)
+    log(job)
     with st.container(horizontal=True):
-        if again is not None:
-            st.button("Start again", on_click=again, key=f"again-{job.id}")
+        request = (job.kind, job.request)
+        st.button("Start again", on_click=state.submit, args=request, key=f"again-{job.id}")
         st.button("Put away", on_click=state.dismiss, args=(job.id,), key=f"dismiss-{job.id}")
+
+
+def log(job: Job) -> None:
+    """What a job has said so far, folded."""
+    if written := state.jobs().log(job.id):
+        with st.expander("Log"):
+            st.code(written[-LOG_LETTERS:], language=None, height=280)
 
 
 def progress(job: Job, stages: Sequence[str]) -> None:
@@ -166,6 +173,7 @@ def progress(job: Job, stages: Sequence[str]) -> None:
     st.html(f'<div class="mil-stages">{"".join(words)}</div>')
     st.progress(job.share, text=f"{stage_name(job.stage)}: {theme.percent(job.share)}")
     quiet(f"{clock(job.seconds)} so far." + (" Stopping at the next step." if job.cancelling else ""))
+    log(job)
 
 
 def stage_name(stage: str) -> str:

@@ -1,22 +1,30 @@
-"""What runs in the worker process: reading cohorts and training, one request at a time.
+"""What runs in a worker process: reading cohorts and training, one request at a time.
 
-Everything crosses the pipe as plain dicts. Out go {"is": "event", ...} while a job runs and one last message:
-"done" (result), "failed" (problem, where, fix), "cancelled" or "bug" (problem, log).
+Everything crosses the pipe as plain dicts. Out go "ready" once, then for each request "taken", any number of
+{"is": "event", ...} and one last message: "done" (result), "failed" (problem, where, fix), "cancelled" or "bug"
+(problem). Whatever is printed meanwhile, tracebacks and crashes among it, goes to the job's log.
 """
 
 from __future__ import annotations
 
+import faulthandler
+import os
+import resource
 import signal
+import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
-from multiprocessing.connection import Connection
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from multiprocessing import parent_process
+from multiprocessing.connection import Connection, wait
 from multiprocessing.synchronize import Event as Flag
 from pathlib import Path
 from typing import Any
 
-from dashboard.workspace import Workspace, new_id
+from dashboard.workspace import Workspace
 from milcore.errors import Cancelled, MilError
 from milcore.progress import Event, Progress
 
@@ -31,33 +39,100 @@ def serve(
 ) -> None:
     """Answers requests from `pipe` until it closes; from its first idle moment `warm` runs beside."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, which ends this process itself
+    threading.Thread(target=_end_with_the_server, daemon=True).start()
+    faulthandler.enable()  # a crash says in which line
     workspace = Workspace(Path(root))
     warming = threading.Thread(target=warm or (lambda: None), daemon=True)
-    while True:
-        try:
+    try:
+        pipe.send({"is": "ready"})
+        while True:
             if warming.ident is None and not pipe.poll(IDLE_SECONDS):
                 warming.start()
             message = pipe.recv()
+            pipe.send({"is": "taken"})
             progress = Progress(_teller(pipe, warming), stop.is_set)
-            pipe.send(_answer(message, kinds, workspace, progress))
-        except (EOFError, BrokenPipeError, ConnectionResetError):
-            return  # the server is gone
+            with _logged(workspace.job_log(message["id"])):
+                answer = _answer(message, kinds, workspace, progress)
+            pipe.send({**answer, "peak_mb": _peak()})
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        return  # the server is gone
+
+
+def _end_with_the_server() -> None:
+    """A server that was killed cannot stop its workers, and the next one must find the workspace at rest."""
+    server = parent_process()
+    if server is not None:
+        wait([server.sentinel])
+        os._exit(1)
+
+
+def _peak() -> int:
+    """The most memory this process has held so far, in MB."""
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(most / (1 << 20 if sys.platform == "darwin" else 1 << 10))
+
+
+@contextmanager
+def _logged(path: Path) -> Iterator[None]:
+    """Whatever is printed inside, also by compiled code, is added to a file; where that cannot be, to what it was."""
+    kept = [os.dup(number) for number in (1, 2)]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    except OSError:
+        file = os.dup(2)
+    try:
+        for number in (1, 2):
+            os.dup2(file, number)
+        yield
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        for number, before in zip((1, 2), kept, strict=True):
+            os.dup2(before, number)
+        for number in (file, *kept):
+            os.close(number)
+
+
+def _say(words: str) -> None:
+    """One line of the job's log."""
+    print(f"{datetime.now():%Y-%m-%d %H:%M:%S}  {words}", file=sys.stderr, flush=True)
 
 
 def _answer(
     message: dict[str, Any], kinds: Mapping[str, Work], workspace: Workspace, progress: Progress
 ) -> dict[str, Any]:
     """Runs one request; every way it can end is a message."""
+    request = message["request"] | {"job": message["id"]}
     try:
-        return {"is": "done", "result": kinds[message["kind"]](message["request"], workspace, progress)}
+        _say(f"{message['kind']} begins")
+        answer = {"is": "done", "result": kinds[message["kind"]](request, workspace, progress)}
     except Cancelled:
-        return {"is": "cancelled"}
+        answer = {"is": "cancelled"}
     except MilError as error:
-        return {"is": "failed", "problem": error.problem, "where": error.where, "fix": error.fix}
+        answer = {"is": "failed", "problem": error.problem, "where": error.where, "fix": error.fix}
     except (BrokenPipeError, ConnectionResetError):
         raise
     except Exception as error:
-        return {"is": "bug", "problem": f"{type(error).__name__}: {error}", "log": traceback.format_exc()}
+        traceback.print_exc()
+        answer = _short_of_memory() if _is_about_memory(error) else _bug(error)
+    _say(f"{message['kind']} ends: {answer['is']}")
+    return answer
+
+
+def _is_about_memory(error: Exception) -> bool:
+    """torch says so in words alone."""
+    return isinstance(error, MemoryError) or "can't allocate memory" in str(error)
+
+
+def _short_of_memory() -> dict[str, Any]:
+    problem = "There is too little memory for this."
+    fix = "Use fewer cells or features, or a computer with more memory."
+    return {"is": "failed", "problem": problem, "where": "Nothing half-finished was kept.", "fix": fix}
+
+
+def _bug(error: Exception) -> dict[str, Any]:
+    return {"is": "bug", "problem": f"{type(error).__name__}: {error}"}
 
 
 def _teller(pipe: Connection, warming: threading.Thread) -> Callable[[Event], None]:
@@ -71,6 +146,8 @@ def _teller(pipe: Connection, warming: threading.Thread) -> Callable[[Event], No
         now = time.monotonic()
         if event.early is None and event.stage == last_stage and now - last_at < NEWS_SECONDS:
             return
+        if event.stage not in (last_stage, ""):
+            _say(event.stage)
         last_stage, last_at = event.stage, now
         pipe.send({"is": "event", "stage": event.stage, "share": event.share, "early": event.early})
 
@@ -94,17 +171,17 @@ def read(request: dict[str, Any], workspace: Workspace, progress: Progress) -> s
 
 
 def analyse(request: dict[str, Any], workspace: Workspace, progress: Progress) -> str:
-    """A cohort of the workspace and settings to an analysis in the workspace; returns its id."""
+    """A cohort of the workspace and settings to an analysis in the workspace; returns its id, which is the job's: so a
+    server that was stopped between the two records knows that the work is there."""
     from milcore.chain import analyse as run
     from milcore.cohort import Cohort
     from milcore.training import Settings
 
     cohort = Cohort.open(workspace.cohort(request["cohort"]))
     analysis = run(cohort, Settings.from_json(request["settings"]), progress)
-    key = new_id(cohort.fingerprint, request["settings"])
     with progress.stage("saving"):
-        analysis.save(workspace.analysis(key))
-    return key
+        analysis.save(workspace.analysis(request["job"]))
+    return str(request["job"])
 
 
 def warm() -> None:

@@ -3,7 +3,7 @@
 cohorts/<key>/      one cohort, key = first 16 letters of its fingerprint
 analyses/<id>/      one analysis, id = time stamp and short hash
 uploads/<hash>/     tables as they were uploaded
-jobs/<id>.json      what was asked and what became of it
+jobs/<id>.json      what was asked and what became of it; <id>.log what it said on its way
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,11 +21,14 @@ from typing import Any, BinaryIO
 
 import platformdirs
 
+from milcore.folder import leftovers, whole
+
 TABLES = (
     *(f".{text}{packed}" for text in ("csv", "tsv", "tab", "txt") for packed in ("", ".gz", ".zst")),
     *(".parquet", ".pq", ".feather", ".arrow", ".h5ad", ".fcs", ".xlsx", ".zip"),
 )  # as milcore.tables reads them, without its imports
 KEY = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]{3,63}")
+PLACES = ("cohorts", "analyses", "uploads", "jobs")  # where something is written
 LISTED_FILES = 500  # a longer menu helps nobody
 
 
@@ -41,6 +45,14 @@ class Workspace:
     def analysis(self, key: str) -> Path:
         """The folder of an analysis."""
         return self.root / "analyses" / key
+
+    def job(self, key: str) -> Path:
+        """The record of a job."""
+        return self.root / "jobs" / f"{key}.json"
+
+    def job_log(self, key: str) -> Path:
+        """What a job said on its way."""
+        return self.root / "jobs" / f"{key}.log"
 
     def has_cohort(self, key: str) -> bool:
         """Whether `key` (perhaps from a URL) names a complete cohort."""
@@ -59,6 +71,14 @@ class Workspace:
         every = _described(self.root / "analyses", "analysis.json")
         return [(key, facts) for key, facts in every if facts["cohort"]["fingerprint"] == fingerprint]
 
+    def sweep(self, pid: int | None = None) -> int:
+        """Removes what interrupted writes have left, of one process or of all; only for whoever knows that these no
+        longer write. How many were removed."""
+        every = [part for place in PLACES for part in leftovers(self.root / place, pid)]
+        for part in every:
+            shutil.rmtree(part, ignore_errors=True) if part.is_dir() else part.unlink(missing_ok=True)
+        return len(every)
+
     def keep_upload(self, name: str, content: BinaryIO) -> Path:
         """Stores one uploaded file under a name that is safe on disk; the same bytes are stored once."""
         content.seek(0)
@@ -66,12 +86,9 @@ class Workspace:
         path = self.root / "uploads" / digest / safe_name(name)
         if not path.is_file():
             path.parent.mkdir(parents=True, exist_ok=True)
-            aside = path.with_name(path.name + ".part")
             content.seek(0)
-            with aside.open("wb") as out:
-                while block := content.read(1 << 22):
-                    out.write(block)
-            aside.replace(path)
+            with whole(path) as part, part.open("wb") as out:
+                shutil.copyfileobj(content, out, 1 << 22)
         return path
 
 
@@ -108,9 +125,8 @@ def tables_in(folders: list[Path]) -> list[Path]:
 def write_json(path: Path, value: Any) -> None:
     """Writes a JSON file that is complete or absent."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(path.name + ".part")
-    aside.write_text(json.dumps(value, indent=1), encoding="utf-8")
-    aside.replace(path)
+    with whole(path) as part:
+        part.write_text(json.dumps(value, indent=1), encoding="utf-8")
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

@@ -11,11 +11,14 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from scipy import sparse
 
 from milcore.cohort import Cohort
+from milcore.errors import MilError
+from milcore.folder import whole
 from milcore.preprocess import moments
 
 __all__ = ["NEIGHBOURS", "Graph", "graph", "interpolated", "nearest", "standardised"]
@@ -46,7 +49,9 @@ def graph(cohort: Cohort, x: np.ndarray, key: str) -> Graph:
     found in the cohort's folder when it was made before, and left there if not."""
     file = _file(cohort, key)
     if file is not None and file.exists():
-        with contextlib.suppress(OSError, ValueError, KeyError):  # a damaged file is made anew
+        with contextlib.suppress(
+            OSError, EOFError, ValueError, KeyError, BadZipFile
+        ):  # a damaged file is made anew
             return _read(file, cohort, x)
     made = _build(cohort, x)
     if file is not None:
@@ -163,10 +168,8 @@ def _file(cohort: Cohort, key: str) -> Path | None:
 
 
 def _write(file: Path, made: Graph) -> None:
-    part = file.with_suffix(".part.npz")
-    with contextlib.suppress(OSError):  # a cohort on a read-only disk just goes without
-        np.savez(part, node=made.node, size=made.size, neighbours=made.neighbours, distances=made.distances)
-        part.replace(file)
+    with contextlib.suppress(OSError, MilError), whole(file) as part, part.open("wb") as out:
+        np.savez(out, node=made.node, size=made.size, neighbours=made.neighbours, distances=made.distances)
 
 
 def _read(file: Path, cohort: Cohort, x: np.ndarray) -> Graph:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -188,3 +189,82 @@ def test_names_of_files(tmp_path: Path) -> None:
 def test_keys_from_a_url_are_not_trusted(tmp_path: Path, key: str) -> None:
     assert not Workspace(tmp_path).has_cohort(key)
     assert not Workspace(tmp_path).has_analysis(key)
+
+
+# ---------------------------------------------------------------- workers
+
+
+class Unstartable(dict):  # type: ignore[type-arg]
+    """Kinds of work that no process can be handed, and that one can, but then cannot be read there."""
+
+    def __init__(self, *, here: bool) -> None:
+        super().__init__(KINDS)
+        self.here = here
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self.here:
+            problem = "[Errno 12] no memory for another process"
+            raise OSError(problem)
+        return os._exit, (3,)
+
+
+@pytest.mark.parametrize(("here", "words"), [(True, "no memory for another"), (False, "exit code 3")])
+def test_a_worker_that_cannot_start_is_a_failed_job(tmp_path: Path, *, here: bool, words: str) -> None:
+    jobs = Jobs(Workspace(tmp_path), kinds=Unstartable(here=here), warm=None)
+    try:
+        for say in ("one", "two"):  # the thread has outlived the first
+            job = until(jobs, jobs.submit("echo", {"say": say}))
+            assert (job.state, job.bug) == ("failed", False)
+            assert "could not start" in job.problem
+            assert words in job.problem
+    finally:
+        jobs.close()
+
+
+def test_a_worker_killed_while_idle_is_replaced(jobs: Jobs) -> None:
+    assert says_echo(jobs)
+    os.kill(jobs._processes[0].pid, 9)
+    assert says_echo(jobs)
+
+
+def test_a_crash_leaves_its_line_in_the_log(jobs: Jobs) -> None:
+    job = until(jobs, jobs.submit("die", {"signal": 11}))
+    assert "in die" in jobs.log(job.id)
+    assert "Segmentation fault" in jobs.log(job.id)
+
+
+def test_owners_take_turns_and_two_workers_work(tmp_path: Path) -> None:
+    jobs = Jobs(Workspace(tmp_path), kinds=KINDS, warm=None, workers=2)
+    try:
+        held = [jobs.submit("wait_long", {"n": n}, owner="a") for n in range(2)]
+        for key in held:
+            until(jobs, key, lambda job: job.state == "running")
+        later = [jobs.submit("echo", {"say": f"a{n}"}, owner="a") for n in range(2)]
+        first = jobs.submit("echo", {"say": "b"}, owner="b")
+        jobs.cancel(held[0])
+        ended = {key: until(jobs, key) for key in (*later, first)}
+        assert [ended[key].state for key in later] == ["done", "done"]
+        assert ended[first].begun < ended[later[0]].begun < ended[later[1]].begun
+        jobs.cancel(held[1])
+        until(jobs, held[1])
+    finally:
+        jobs.close()
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [line["state"] for line in lines if line["event"] == "ended"].count("done") == 3
+
+
+def test_work_that_was_done_when_the_server_stopped_is_done(tmp_path: Path) -> None:
+    home = Workspace(tmp_path)
+    for state in ("queued", "running"):
+        key = f"20260101-000000-{state}"
+        home.job(key).parent.mkdir(exist_ok=True)
+        record = {"version": 1, "id": key, "kind": "analyse", "request": {}, "state": state, "stages": []}
+        home.job(key).write_text(json.dumps(record))
+    home.analysis("20260101-000000-running").mkdir(parents=True)
+    (home.analysis("20260101-000000-running") / "analysis.json").write_text("{}")
+    jobs = Jobs(home, kinds=KINDS, warm=None)
+    jobs.close()
+    assert {job.id[16:]: job.state for job in jobs.every()} == {"queued": "failed", "running": "done"}
+    kept = read_json(home.job("20260101-000000-running"))
+    assert kept is not None
+    assert (kept["state"], kept["result"]) == ("done", "20260101-000000-running")

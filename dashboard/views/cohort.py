@@ -61,7 +61,8 @@ def ask(
         "columns": asdict(Columns(**(columns or {}))),
         "name": name,
     }
-    state.jump(waiting=state.jobs().submit("read", request), door="")
+    state.submit("read", request)
+    state.jump(door="")
 
 
 def _sample() -> None:
@@ -100,11 +101,8 @@ def _follow(key: str) -> None:
 
 
 def _failed(job: Job) -> None:
-    def again() -> None:
-        state.jump(waiting=state.jobs().submit("read", job.request))
-
     widgets.finding("The tables could not be read.")
-    widgets.failed(job, kept="The files are kept; nothing needs to be uploaded again.", again=again)
+    widgets.failed(job, kept="The files are kept; nothing needs to be uploaded again.")
 
 
 def _loaded(cohort: Cohort) -> None:

@@ -102,11 +102,8 @@ def _early(early: dict[str, Any], settings: dict[str, Any]) -> None:
 
 
 def _failed(job: Job) -> None:
-    def again() -> None:
-        state.jump(waiting=state.jobs().submit("analyse", job.request))
-
     widgets.finding("Training did not finish.")
-    widgets.failed(job, kept="The cohort and earlier analyses are untouched.", again=again)
+    widgets.failed(job, kept="The cohort and earlier analyses are untouched.")
 
 
 def _done_or_ready(cohort: Cohort) -> None:
@@ -311,8 +308,7 @@ def _start(settings: dict[str, Any]) -> None:
     from milcore.training import Settings
 
     full = Settings.from_json(settings).to_json()
-    key = state.jobs().submit("analyse", {"cohort": state.session().cohort, "settings": full})
-    state.jump(waiting=key)
+    state.submit("analyse", {"cohort": state.session().cohort, "settings": full})
 
 
 def _estimate(effort: str) -> str:
