@@ -11,7 +11,6 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,9 +18,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import streamlit as st
 
-from dashboard import picks, state
+from dashboard import picks, state, widgets
 from dashboard.hover import hover
-from dashboard.shades import Plane, Shades, shades
+from dashboard.planes import Map, Plane
+from dashboard.shades import Shades, shades
+from dashboard.stills import outline, still
 
 if TYPE_CHECKING:
     from milcore.analysis import Analysis
@@ -31,20 +32,8 @@ FOLDER = Path(__file__).with_name("canvas")
 MODULES = ("geometry", "store", "paint", "panel", "legend", "board")  # each uses only those before it
 KINDS = {"uint8": "u1", "uint16": "u2", "uint32": "u4", "int8": "i1", "int16": "i2", "bool": "bits"}
 HEARD = ("selection", "view", "missing", "details", "raster")
+MANNERS = {"n": "anew", "a": "more", "s": "less"}
 FULL = 2.0  # attention, 1 being an average cell, from which a cell is not faded
-
-
-@dataclass(frozen=True, eq=False)
-class Map:
-    """One map: `slot` tells it from others beside it; `down`: y runs downwards, as in images; `unit` of the scale
-    bar, "" for none."""
-
-    slot: str
-    plane: Plane
-    title: str
-    words: str
-    down: bool = False
-    unit: str = ""
 
 
 def bundle() -> str:
@@ -66,7 +55,6 @@ def cell_maps(
     *,
     key: str,
     colour: str,
-    height: int,
     only: np.ndarray | None = None,
     columns: str = "1fr 1fr",
     idle: str = "",
@@ -74,6 +62,9 @@ def cell_maps(
     """Draws maps on one selection, the Session's. `only` (N,): cells in focus, the others are faint; `idle`: what to
     say while nothing is selected."""
     now = state.session()
+    if now.raster or analysis.cohort.N > LIMIT:
+        _stills(analysis, maps, key=key, colour=colour, only=only)
+        return
     parcel = Parcel(now.analysis, now.sent)
     lit = parcel.look(analysis, colour, only, fade=now.attention)
     head = {
@@ -81,7 +72,6 @@ def cell_maps(
         "panels": [parcel.panel(each) for each in maps],
         "selection": {"text": now.selection, "turn": now.turn},
         "view": now.view,
-        "height": height,
         "columns": columns,
         "idle": idle,
         "longest": picks.LONGEST,
@@ -119,6 +109,7 @@ class Parcel:
             "id": plane.id,
             "title": shown.title,
             "words": shown.words,
+            "height": shown.height,
             "down": shown.down,
             "unit": shown.unit,
             "per": plane.step,
@@ -158,6 +149,58 @@ class Parcel:
         text = json.dumps({**head, "needs": self.needs, "arrays": entries}).encode()
         text = text.ljust(_whole(len(text) + 4) - 4)
         return len(text).to_bytes(4, "little") + text + b"".join(body)
+
+
+def _stills(
+    analysis: Analysis, maps: Sequence[Map], *, key: str, colour: str, only: np.ndarray | None
+) -> None:
+    """The same maps as pictures: a line drawn on one changes the selection, all of it on the server."""
+    now = state.session()
+    shown, dark = (
+        _shades(str(state.workspace().analysis(now.analysis)), colour, _analysis=analysis),
+        state.dark(),
+    )
+    lit = picks.members(analysis, now.selection) if now.selection else None
+    _still_tools(analysis.cohort.N)
+    for place, each in zip(st.columns(min(len(maps), 2)), maps, strict=True):
+        with place:
+            widgets.say(each.title)
+            if not len(each.plane.rows):
+                continue
+            figure = still(each, shown, only=only, lit=lit, dark=dark)
+            drawn = widgets.chart(
+                figure,
+                f"{key}-{each.slot}-{now.turn}",
+                on_select="rerun",
+                selection_mode=("box", "lasso"),
+            )
+            _pick(each.plane, outline(drawn["selection"]))
+
+
+def _still_tools(cells: int) -> None:
+    """How a line changes the selection, and a way to clear it."""
+    now = state.session()
+    why = f"{cells:,} cells are" if cells > LIMIT else "This browser has no WebGL2, so cells are"
+    widgets.quiet(
+        f"{why} drawn as pictures by the server. Draw a box or a lasso to select; zoom by the tools on top."
+    )
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        st.segmented_control(
+            "A line selects", **state.bind("manner", list(MANNERS)), format_func=MANNERS.__getitem__
+        )
+        cleared = {"selection": "", "turn": now.turn + 1}
+        st.button("Clear", disabled=not now.selection, on_click=state.jump, kwargs=cleared)
+
+
+def _pick(plane: Plane, polygon: list[float]) -> None:
+    """Takes a line drawn on a picture over into the selection; the next picture is a new one, with no line on it."""
+    now = state.session()
+    if not polygon:
+        return
+    step = picks.stroke(plane, polygon)
+    whole = f"{now.selection}.{now.manner}{step[1:]}" if now.selection and now.manner in ("a", "s") else step
+    now.selection, now.turn = picks.trusted(whole) or now.selection, now.turn + 1
+    st.rerun()
 
 
 def _whole(size: int) -> int:

@@ -47,6 +47,7 @@ _WORDS = {
     "label": "Label",
     "patient": "Patient",
     "region": "Region",
+    "phenotype": "Phenotype",
 }
 
 
@@ -85,7 +86,7 @@ def choices(analysis: Analysis) -> list[str]:
     first = ["importance", "evidence", "attention", "leave_one_out", *standing, *own, "label", "patient"]
     if analysis.cohort.cells["region"].notna().any():
         first.append("region")
-    first += _categories(analysis.cohort)
+    first += _kinds(analysis)
     taken = set(first)
     return first + [f"feature {name}" if name in taken else name for name in analysis.cohort.names]
 
@@ -93,7 +94,7 @@ def choices(analysis: Analysis) -> list[str]:
 def classes(analysis: Analysis) -> list[str]:
     """The choices whose colours are classes, not numbers."""
     places = ["region"] if analysis.cohort.cells["region"].notna().any() else []
-    return ["label", "patient", *places, *_categories(analysis.cohort)]
+    return ["label", "patient", *places, *_kinds(analysis)]
 
 
 def names_of(analysis: Analysis, key: str) -> tuple[str, ...]:
@@ -127,6 +128,9 @@ def colouring(analysis: Analysis, key: str, rows: np.ndarray) -> Colouring:
         return _attention(analysis, rows)
     if key == "label":
         return _label(analysis, rows)
+    if key == "phenotype" and key in analysis.cells:
+        kinds = analysis.cells[key].astype("category")
+        return _classes(key, kinds.cat.codes.to_numpy()[rows], tuple(map(str, kinds.cat.categories)))
     return of_cohort(analysis.cohort, key, rows)
 
 
@@ -215,6 +219,13 @@ def _categories(cohort: Cohort) -> list[str]:
     columns = [c for c in cohort.cells.columns if c not in _PLACES]
     found = [c for c in columns if isinstance(cohort.cells[c].dtype, pd.CategoricalDtype)]
     return sorted(found, key=lambda c: c != "cell_type")
+
+
+def _kinds(analysis: Analysis) -> list[str]:
+    """The columns that tell kinds of cells apart: phenotypes, where they are not the cell types again, and the cohort's
+    own."""
+    given = _categories(analysis.cohort)
+    return ["phenotype", *given] if "phenotype" in analysis.cells and "cell_type" not in given else given
 
 
 def _signed(analysis: Analysis, key: str, rows: np.ndarray) -> Colouring:

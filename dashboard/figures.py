@@ -2,7 +2,7 @@
 
 Each function returns a figure in the light look; `theme.dress(figure, dark=True)` turns it dark. Show them
 with Streamlit's `theme=None`, or its theme overrides ours. Points carry what a click needs in `customdata`:
-the patient in charts of patients, the cell's index (cohort order) in maps of cells. `alt(figure)` is the
+the patient in charts of patients, the cell's index (cohort order) in maps. `alt(figure)` is the
 picture in words. Whatever comes from a table is shortened and escaped first, because Plotly reads markup in
 labels.
 """
@@ -28,9 +28,8 @@ from dashboard.checks import (
     roc,
     survival,
 )
-from dashboard.colouring import choices
 from dashboard.drivers import groups, profile
-from dashboard.maps import tissue, tissue_preview, umap
+from dashboard.maps import tissue_preview
 from dashboard.theme import escape, finish, nothing, percent, quoted, short
 
 if TYPE_CHECKING:
@@ -42,7 +41,6 @@ __all__ = [
     "alt",
     "baselines",
     "cells_per_patient",
-    "colours",
     "confounders",
     "confusion",
     "early_ranking",
@@ -55,18 +53,11 @@ __all__ = [
     "roc",
     "strip",
     "survival",
-    "tissue",
     "tissue_preview",
-    "umap",
     "waterfall",
 ]
 
 _NAMED = 40  # patients whose names fit under an axis
-
-
-def colours(analysis: Analysis) -> list[str]:
-    """The keys that `tissue` and `umap` take as `colour`; `colouring.spoken(key)` is the word for each."""
-    return choices(analysis)
 
 
 def alt(figure: go.Figure) -> str:

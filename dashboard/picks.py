@@ -2,7 +2,7 @@
 
 A text is steps joined by ".": a sign (n: anew, a: add, s: take away), where, "~" and what. Where is "u" (the UMAP), "t"
 and the index of a region's first cell (its tissue), "p" (a class of a colour) or "g" (a group of a patient's drivers);
-what is a polygon in whole places (see shades), or two names. No screen.
+what is a polygon in whole places (see planes), or two names. No screen.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from urllib.parse import quote, unquote
 import numpy as np
 
 from dashboard.colouring import choices, colouring
-from dashboard.shades import Plane, tissue_plane, umap_plane
+from dashboard.planes import Plane, tissue_plane, umap_plane
 from dashboard.why import cells_of
 
 if TYPE_CHECKING:

@@ -1,6 +1,6 @@
-"""Cells as the maps draw them: a palette of 256 colours with a byte for each cell, and places as whole numbers.
+"""Colours of cells as the maps draw them: a palette of 256 and a byte for each cell. No screen.
 
-The canvas of the browser and the raster of the server both draw from these, so that both show the same. No screen.
+The canvas of the browser and the stills of the server both draw from these, so that both show the same.
 """
 
 from __future__ import annotations
@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dashboard import theme
-from dashboard.colouring import Colouring, colouring, region_rows
+from dashboard.colouring import Colouring, colouring
 
 if TYPE_CHECKING:
     from milcore.analysis import Analysis
 
-__all__ = ["LOW", "SPAN", "Plane", "Shades", "shades", "tissue_plane", "umap_plane"]
+__all__ = ["Shades", "shades"]
 
-LOW, SPAN = 16_384, 32_767  # cells keep to the middle half of 16 bits: a lasso may run outside
 NAMED = 16  # classes that a legend lists
 SOLID, FAINT = "d9", "38"  # opacity of cells with and without a value
 
@@ -99,40 +98,3 @@ def _hex(hue: str) -> str:
         return hue
     h, s, light = (float(part) for part in re.findall(r"[\d.]+", hue))
     return "#" + "".join(f"{round(255 * c):02x}" for c in colorsys.hls_to_rgb(h / 360, light / 100, s / 100))
-
-
-# ---------------------------------------------------------------- places
-
-
-@dataclass(frozen=True, eq=False)
-class Plane:
-    """Cells on a plane: `places` (n, 2) whole numbers of 16 bits, `rows` (n,) their index in the cohort, `step` the
-    length of one whole number in the unit of the coordinates."""
-
-    id: str
-    places: np.ndarray
-    rows: np.ndarray
-    step: float
-
-
-def umap_plane(analysis: Analysis) -> Plane:
-    """All cells that have a place on the UMAP; id "u"."""
-    return _plane("u", analysis.cells[["umap_1", "umap_2"]].to_numpy(), np.arange(analysis.cohort.N))
-
-
-def tissue_plane(analysis: Analysis, patient: str, region: str | None) -> Plane:
-    """The cells of one region of a patient; id "t" and the index of its first cell, "" where there are none."""
-    rows, _ = region_rows(analysis.cohort, patient, region)
-    xy = analysis.cohort.cells[["x", "y"]].to_numpy()[rows]
-    return _plane(f"t{np.base_repr(rows[0], 36).lower()}" if len(rows) else "", xy, rows)
-
-
-def _plane(name: str, xy: np.ndarray, rows: np.ndarray) -> Plane:
-    """One step for both directions, so that shapes stay true; cells without a place are left out."""
-    there = np.isfinite(xy).all(axis=1)
-    rows, xy = rows[there].astype(np.uint32), xy[there].astype(float)
-    if not len(rows):
-        return Plane(name, np.empty((0, 2), np.uint16), rows, 1.0)
-    low, high = xy.min(axis=0), xy.max(axis=0)
-    step = float((high - low).max()) / SPAN or 1.0
-    return Plane(name, np.rint(LOW + (xy - low) / step).astype(np.uint16), rows, step)

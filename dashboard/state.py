@@ -46,6 +46,8 @@ class Session:
     only: str = ""
     selection: str = ""
     view: str = ""
+    group: str = ""  # of drivers, the one chosen in the Patient view
+    manner: str = "n"  # how a line on a still map changes the selection: a sign of picks
     turn: int = 0  # the last change of the selection that the browser has told of
     sent: set[str] = field(default_factory=set)  # arrays that the browser has
     pointing: bool = False  # the pointer has rested on a cell

@@ -32,6 +32,8 @@ __all__ = [
     "legend",
     "line",
     "mark",
+    "painted",
+    "png",
     "raster",
     "safe",
     "shape",
@@ -123,17 +125,24 @@ def raster(places: np.ndarray, shown: Colouring, order: np.ndarray, radius: floa
     share = (values - shown.low) / (shown.high - shown.low)
     code = np.where(np.isfinite(share), np.clip(share, 0, 1) * (LEVELS - 1), LEVELS).astype(np.uint8)
     pixels_wide = round(FINE * side)
-    picture = np.full((pixels_wide, pixels_wide), 255, np.uint8)
-    reach = math.ceil(FINE * radius)
-    grid = np.mgrid[-reach : reach + 1, -reach : reach + 1].reshape(2, -1).T
-    disc = grid[(grid**2).sum(axis=1) <= (FINE * radius) ** 2]
-    centre = np.round(FINE * places).astype(int)
-    pixels = np.clip(centre[:, None, ::-1] + disc[None], 0, pixels_wide - 1).reshape(-1, 2)  # (n · disc, 2)
-    picture[pixels[:, 0], pixels[:, 1]] = np.repeat(code, len(disc))  # later cells overwrite earlier ones
+    picture = painted(FINE * places, code, FINE * radius, wide=pixels_wide, high=pixels_wide)
     palette = np.vstack([_ramp_colours(LEVELS), [[226, 229, 233]] * (256 - LEVELS)])
     palette[255] = 255
-    data = base64.b64encode(_png(picture, palette)).decode()
-    return f'<image href="data:image/png;base64,{data}" x="0" y="0" width="{side}" height="{side}"/>'
+    return f'<image href="{png(picture, palette)}" x="0" y="0" width="{side}" height="{side}"/>'
+
+
+def painted(places: np.ndarray, codes: np.ndarray, radius: float, *, wide: int, high: int) -> np.ndarray:
+    """(high, wide) codes of discs at `places` (n, 2) of pixels, later ones over earlier ones; 255 is the ground."""
+    picture = np.full((high, wide), 255, np.uint8)
+    reach = math.ceil(radius)
+    grid = np.mgrid[-reach : reach + 1, -reach : reach + 1].reshape(2, -1).T
+    centre = np.round(places).astype(np.int32)
+    disc = grid[(grid**2).sum(axis=1) <= radius**2].astype(np.int32)
+    pixels = np.clip(centre[:, None, ::-1] + disc[None], 0, (high - 1, wide - 1)).reshape(
+        -1, 2
+    )  # (n · disc, 2)
+    picture[pixels[:, 0], pixels[:, 1]] = np.repeat(codes, len(disc))
+    return picture
 
 
 def _ramp_colours(levels: int) -> np.ndarray:
@@ -144,8 +153,9 @@ def _ramp_colours(levels: int) -> np.ndarray:
     return np.stack([np.interp(at, range(len(stops)), rgb[:, k]) for k in range(3)], axis=1)
 
 
-def _png(picture: np.ndarray, palette: np.ndarray) -> bytes:
-    """A palette PNG (PNG specification, colour type 3) of `picture` (h, w) codes into `palette` (256, 3)."""
+def png(picture: np.ndarray, palette: np.ndarray, *, clear: bool = False) -> str:
+    """A palette PNG (PNG specification, colour type 3) of `picture` (h, w) codes into `palette` (256, 3), as an
+    image's address; with `clear` code 255 is transparent."""
     high, wide = picture.shape
 
     def chunk(kind: bytes, data: bytes) -> bytes:
@@ -154,5 +164,7 @@ def _png(picture: np.ndarray, palette: np.ndarray) -> bytes:
     lines = np.concatenate([np.zeros((high, 1), np.uint8), picture], axis=1)  # filter byte 0 before each line
     head = struct.pack(">IIBBBBB", wide, high, 8, 3, 0, 0, 0)
     colours = np.round(palette).astype(np.uint8).tobytes()
-    body = chunk(b"IHDR", head) + chunk(b"PLTE", colours) + chunk(b"IDAT", zlib.compress(lines.tobytes(), 9))
-    return b"\x89PNG\r\n\x1a\n" + body + chunk(b"IEND", b"")
+    body = chunk(b"IHDR", head) + chunk(b"PLTE", colours)
+    body += chunk(b"tRNS", b"\xff" * 255 + b"\0") if clear else b""
+    body += chunk(b"IDAT", zlib.compress(lines.tobytes(), 9)) + chunk(b"IEND", b"")
+    return "data:image/png;base64," + base64.b64encode(b"\x89PNG\r\n\x1a\n" + body).decode()

@@ -43,7 +43,6 @@ LOOK = """<style>
 .mil-logo {font-size: 1.25rem; font-weight: 650; letter-spacing: -.01em; margin: 0}
 </style>"""
 
-WIDE = 40  # characters of a caption that fit under a map in half of a narrow page
 STAGES = {
     "reading": "Reading tables",
     "neighbours": "Neighbours",
@@ -114,18 +113,6 @@ def chart(figure: go.Figure, key: str, **more: Any) -> Any:
     theme.dress(figure, dark=state.dark())
     config = {"displaylogo": False, "displayModeBar": False, "responsive": True} | more.pop("config", {})
     return st.plotly_chart(figure, key=key, theme=None, config=config, alt=figures.alt(figure), **more)
-
-
-def cell_map(figure: go.Figure, key: str, *, title: str, height: int, **more: Any) -> Any:
-    """Draws a map of cells in a column of the page: a short title fits over its colour bar."""
-    if figure.layout.coloraxis.showscale:
-        bar = {"title": {"text": theme.escape(theme.short(title, 36))}}
-        figure.update_layout(coloraxis={"colorbar": bar}, margin={"t": 64})
-    for note in figure.layout.annotations:
-        if len(note.text) > WIDE and " · " in note.text:
-            note.text = note.text.replace(" · ", "<br>", 1)
-            figure.update_layout(margin={"b": 52})
-    return chart(figure.update_layout(height=height), key, config={"displayModeBar": "hover"}, **more)
 
 
 def caught(render: Callable[[], None]) -> Callable[[], None]:

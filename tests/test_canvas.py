@@ -15,7 +15,7 @@ from playwright.sync_api import Page
 
 from dashboard import picks
 from dashboard.canvas import FOLDER, MODULES, bundle
-from dashboard.shades import umap_plane
+from dashboard.planes import umap_plane
 from milcore.analysis import Analysis
 from tests.browsing import browser, choose, served, settle
 

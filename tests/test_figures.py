@@ -29,9 +29,7 @@ ANALYSIS: dict[str, Callable[[Any], go.Figure]] = {
     "faithfulness": figures.faithfulness,
     "cells_per_patient": lambda a: figures.cells_per_patient(a.cohort, "outcome"),
     "label_balance": lambda a: figures.label_balance(a.cohort, "outcome"),
-    "tissue": lambda a: figures.tissue(a, NASTY),
     "tissue_preview": lambda a: figures.tissue_preview(a.cohort, patient=NASTY),
-    "umap": lambda a: figures.umap(a, colour="patient"),
     "strip": lambda a: figures.strip(a, NASTY),
     "markers for": lambda a: figures.markers(a, NASTY, for_positive=True),
     "markers against": lambda a: figures.markers(a, NASTY, for_positive=False),
@@ -134,60 +132,38 @@ def test_early_ranking_needs_no_whiskers() -> None:
     assert sum(len(trace.x) for trace in figure.data) == 2
 
 
-def test_tissue_has_equal_axes_downwards_and_one_scale(analysis: Analysis) -> None:
-    first, second = figures.tissue(analysis, "P01"), figures.tissue(analysis, "P02", region="R1")
-    for figure in (first, second):
-        assert figure.layout.yaxis.scaleanchor == "x"
-        low, high = figure.layout.yaxis.range
-        assert low > high, "y runs downwards"
-        assert figure.layout.coloraxis.cmin == -figure.layout.coloraxis.cmax
-        assert "yes" in figure.layout.coloraxis.colorbar.title.text
-        assert any("µm" in note.text for note in figure.layout.annotations)
-    assert first.layout.coloraxis.cmax == second.layout.coloraxis.cmax
-
-
-def test_tissue_draws_the_strongest_last_and_highlights_on_top(analysis: Analysis) -> None:
-    rows, _ = colouring.region_rows(analysis.cohort, "P01", "R0")
-    strength = analysis.cells["importance"].abs().to_numpy()
-    dots = figures.tissue(analysis, "P01", region="R0").data[0]
-    drawn = np.asarray(dots.customdata)
-    assert sorted(drawn) == sorted(rows)
-    assert (np.diff(strength[drawn]) >= 0).all()
-    weakest = rows[np.argmin(strength[rows])]
-    rest, bright = figures.tissue(analysis, "P01", region="R0", highlight=np.array([weakest])).data
-    assert list(bright.customdata) == [weakest]
-    assert len(rest.x) == len(rows) - 1
+def test_the_preview_of_tissue_has_equal_axes_downwards_and_a_scale_bar(analysis: Analysis) -> None:
+    figure = figures.tissue_preview(analysis.cohort, patient="P01")
+    assert figure.layout.yaxis.scaleanchor == "x"
+    low, high = figure.layout.yaxis.range
+    assert low > high, "y runs downwards"
+    assert any("µm" in note.text for note in figure.layout.annotations)
+    rows, _ = colouring.region_rows(analysis.cohort, "P01", None)
+    assert sorted(figure.data[0].customdata) == sorted(rows)
 
 
 def test_at_most_limit_points_with_the_strongest_kept(analysis: Analysis) -> None:
-    figure = figures.umap(analysis, limit=100)
-    drawn = np.concatenate([np.asarray(trace.customdata) for trace in figure.data])
-    assert len(drawn) == 100
     strength = analysis.cells["importance"].abs().to_numpy()
-    assert set(np.argsort(-strength)[:20]) <= set(drawn)
-    assert any("100 of 1,280 cells drawn" in note.text for note in figure.layout.annotations)
-    again = figures.umap(analysis, limit=100)
-    assert again.to_json() == figure.to_json()
+    order = colouring.drawn(strength, 100, seed=0)
+    assert len(order) == 100
+    assert (np.diff(strength[order]) >= 0).all()
+    assert set(np.argsort(-strength)[:20]) <= set(order)
+    assert order.tolist() == colouring.drawn(strength, 100, seed=0).tolist()
+    weak = strength < np.quantile(strength, 0.02)
+    assert weak[colouring.drawn(strength, 100, seed=0, keep=weak)[-weak.sum() :]].all()
 
 
-def test_every_colour_can_be_drawn(analysis: Analysis) -> None:
-    keys = figures.colours(analysis)
+def test_every_colour_has_a_name_and_one_scale(analysis: Analysis) -> None:
+    keys = colouring.choices(analysis)
     assert keys[:4] == ["importance", "evidence", "attention", "leave_one_out"]
     assert {"label", "patient", "region", "cell_type", "m0", "importance_attention"} <= set(keys)
+    one, other = np.arange(40), np.arange(500, 900)
     for key in keys:
-        assert figures.umap(analysis, colour=key).data
+        first, second = colouring.colouring(analysis, key, one), colouring.colouring(analysis, key, other)
+        assert (first.low, first.high, first.names) == (second.low, second.high, second.names)
         assert colouring.spoken(key)
     with pytest.raises(MilError, match="purple"):
-        figures.umap(analysis, colour="purple")
-
-
-def test_a_patient_in_focus_and_opacity(analysis: Analysis) -> None:
-    figure = figures.umap(analysis, patient=NASTY, opacity_by_attention=True)
-    rest, mine = figure.data
-    owner = analysis.cohort.patients["patient"].to_numpy()[analysis.cohort.owner[np.asarray(mine.customdata)]]
-    assert set(owner) == {NASTY}
-    assert len(rest.x) + len(mine.x) == analysis.cohort.N
-    assert len(mine.marker.opacity) == len(mine.x)
+        colouring.colouring(analysis, "purple", one)
 
 
 def test_the_waterfall_sums_to_the_score(analysis: Analysis) -> None:

@@ -10,7 +10,8 @@ import pytest
 from dashboard import picks, theme
 from dashboard.colouring import choices, classes, colouring, names_of
 from dashboard.hover import hover
-from dashboard.shades import LOW, SPAN, shades, tissue_plane, umap_plane
+from dashboard.planes import LOW, SPAN, tissue_plane, umap_plane
+from dashboard.shades import shades
 from milcore.analysis import Analysis
 from tests.tiny import NASTY, PATIENTS
 

@@ -402,6 +402,8 @@ def test_science_and_figures_know_no_screen() -> None:
         "selection",
         "picks",
         "shades",
+        "planes",
+        "stills",
         "hover",
         "targets",
         "why",

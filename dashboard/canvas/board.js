@@ -110,7 +110,6 @@ class Board {
       if (this.turn && text !== this.text) this.remember();
       Object.assign(this, { text, turn });
     }
-    this.body.style.setProperty("--height", `${head.height}px`);
     this.maps.style.gridTemplateColumns = head.columns;
     explained(this.legend, head.legend);
     this.arrange();

@@ -1,6 +1,6 @@
 // Pure functions of the cell canvas: polygons, cameras, ticks, the grid behind the pointer. No page, no state.
 //
-// Places are whole numbers from 0 to 65535, two for each point, as dashboard/shades.py makes them; a polygon is a flat
+// Places are whole numbers from 0 to 65535, two for each point, as dashboard/planes.py makes them; a polygon is a flat
 // list of such numbers. `inside` does the same arithmetic as dashboard/picks.py, so both count the same cells.
 
 export const EDGE = 65535;

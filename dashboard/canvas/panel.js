@@ -34,6 +34,7 @@ export class Panel {
     const same = this.spec?.id === spec.id && this.spec.places === spec.places;
     this.spec = spec;
     this.title.textContent = spec.title;
+    this.stage.style.height = `${spec.height}px`;
     this.over.setAttribute("aria-label", spec.words);
     if (same) return;
     this.painter.setPlaces(spec.places);

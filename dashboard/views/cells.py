@@ -8,15 +8,13 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from dashboard import canvas, outcome, picks, selection, state, theme, why, widgets
-from dashboard.colouring import choices, classes, names_of, spoken, unit
-from dashboard.shades import tissue_plane, umap_plane
+from dashboard import canvas, outcome, picks, planes, selection, state, theme, why, widgets
+from dashboard.colouring import choices, classes, names_of, spoken
 
 if TYPE_CHECKING:
     from milcore.analysis import Analysis
 
 HEIGHT = 480
-KEYS = "Arrow keys move it, plus and minus zoom, F shows all, Enter selects what is in view, Escape selects nothing."
 
 
 @widgets.caught
@@ -63,18 +61,12 @@ def _half(size: np.ndarray) -> float:
 def _board(analysis: Analysis) -> None:
     """Controls and maps. Runs alone while only these change; a new selection runs the whole page."""
     colour, patient, region = _controls(analysis)
-    maps = _maps(analysis, colour, patient, region)
-    canvas.cell_maps(
-        analysis,
-        maps,
-        key="cells",
-        colour=colour,
-        height=HEIGHT,
-        only=_only(analysis),
-        idle="Draw around cells on either map to ask about them.",
-    )
-    if len(maps) < 2:
-        widgets.quiet("This patient has no coordinates: tissue maps need x and y columns.")
+    maps = [
+        planes.likeness(analysis, colour=colour, height=HEIGHT),
+        planes.tissue(analysis, patient, region, colour=colour, height=HEIGHT),
+    ]
+    idle = "Draw around cells on either map to ask about them."
+    canvas.cell_maps(analysis, maps, key="cells", colour=colour, only=_only(analysis), idle=idle)
     state.write_url()
     if state.session().answered != _asked():
         st.rerun()
@@ -114,18 +106,6 @@ def _only(analysis: Analysis) -> np.ndarray | None:
     if not now.only_by:
         return None
     return picks.members(analysis, picks.of_class(now.only_by, now.only))
-
-
-def _maps(analysis: Analysis, colour: str, patient: str, region: str | None) -> list[canvas.Map]:
-    everyone, here = umap_plane(analysis), tissue_plane(analysis, patient, region)
-    told = f"coloured by {spoken(colour)}. {KEYS}"
-    words = f"Map of {len(everyone.rows):,} cells by likeness, {told}"
-    maps = [canvas.Map("likeness", everyone, "All cells, by likeness (approximate UMAP)", words)]
-    if len(here.rows):
-        title = " · ".join(theme.short(part, 40) for part in (f"Tissue of {patient}", region) if part)
-        words = f"Tissue map of {len(here.rows):,} cells, {title}, {told}"
-        maps.append(canvas.Map("tissue", here, title, words, down=True, unit=unit(analysis.cohort)))
-    return maps
 
 
 # ---------------------------------------------------------------- the selection

@@ -10,8 +10,8 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from dashboard import figures, outcome, state, theme, why, widgets
-from dashboard.colouring import spoken
+from dashboard import canvas, figures, outcome, picks, planes, state, theme, why, widgets
+from dashboard.colouring import choices, rows_of, spoken
 
 if TYPE_CHECKING:
     from milcore.analysis import Analysis
@@ -86,13 +86,13 @@ def _header(analysis: Analysis, row: pd.Series) -> None:
 def _drivers(analysis: Analysis, patient: str, table: pd.DataFrame) -> None:
     left, right = st.columns(2, gap="large")
     with right:
-        chosen = _groups(analysis, patient, table)
+        _groups(analysis, patient, table)
     with left:
-        _maps(analysis, patient, chosen)
+        _maps(analysis, patient)
 
 
-def _groups(analysis: Analysis, patient: str, table: pd.DataFrame) -> np.ndarray | None:
-    """The groups that make the score; returns the cells of the one chosen."""
+def _groups(analysis: Analysis, patient: str, table: pd.DataFrame) -> None:
+    """The groups that make the score; the one chosen becomes the selection of the maps."""
     st.subheader("What makes the score", anchor=False)
     picture = figures.waterfall(analysis, patient).update_xaxes(
         title=outcome.unit(analysis.facts).capitalize()
@@ -113,7 +113,16 @@ def _groups(analysis: Analysis, patient: str, table: pd.DataFrame) -> np.ndarray
         "Without it: the prediction when these cells are not counted; model, features and neighbours are "
         "unchanged. It is not the effect of a treatment."
     )
-    return why.cells_of(analysis, patient, str(table["group"].iloc[rows[0]])) if rows else None
+    _select(picks.of_group(patient, str(table["group"].iloc[rows[0]])) if rows else "")
+
+
+def _select(group: str) -> None:
+    """Takes a newly chosen group over into the selection, and a group no longer chosen out of it."""
+    now = state.session()
+    if group != now.group:
+        if group or now.selection == now.group:
+            now.selection = group
+        now.group = group
 
 
 def _roomy(figure: go.Figure, table: pd.DataFrame) -> go.Figure:
@@ -124,21 +133,29 @@ def _roomy(figure: go.Figure, table: pd.DataFrame) -> go.Figure:
     return figure.update_layout(margin={"t": 12, "r": 56})
 
 
-def _maps(analysis: Analysis, patient: str, chosen: np.ndarray | None) -> None:
+@st.fragment
+def _maps(analysis: Analysis, patient: str) -> None:
+    """Where the patient's cells lie, in tissue and among all cells. Runs alone while only this changes."""
     st.subheader("Where these cells lie", anchor=False)
-    regions = why.regions_of(analysis.cohort, patient)
-    options = figures.colours(analysis)
+    regions, region = why.regions_of(analysis.cohort, patient), None
     with st.container(horizontal=True):
-        region = None
         if regions:
             region = st.selectbox("Region", **state.bind("region", regions), width=170)
+        options = choices(analysis)
         colour = st.selectbox("Colour by", **state.bind("colour", options), format_func=spoken, width=220)
     if colour in SIGNED:
         widgets.quiet(outcome.about(analysis.facts))
-    drawn = figures.tissue(analysis, patient, region=region, colour=colour, highlight=chosen)
-    widgets.cell_map(drawn, "tissue", title=spoken(colour), height=460)
-    small = figures.umap(analysis, colour=colour, patient=patient, limit=8_000)
-    widgets.cell_map(small, "small-umap", title=spoken(colour), height=330)
+    maps = [
+        planes.tissue(analysis, patient, region, colour=colour, height=430),
+        planes.likeness(
+            analysis, colour=colour, height=320, title=f"{theme.short(patient, 30)} among all cells"
+        ),
+    ]
+    mine = np.zeros(analysis.cohort.N, bool)
+    mine[rows_of(analysis.cohort, patient)] = True
+    idle = "Draw around cells to see where they lie on the other map."
+    canvas.cell_maps(analysis, maps, key="patient-cells", colour=colour, only=mine, columns="1fr", idle=idle)
+    state.write_url()
 
 
 def _markers(analysis: Analysis, patient: str) -> None:
