@@ -171,6 +171,7 @@ def _stills(
             drawn = widgets.chart(
                 figure,
                 f"{key}-{each.slot}-{now.turn}",
+                config={"displayModeBar": True},
                 on_select="rerun",
                 selection_mode=("box", "lasso"),
             )

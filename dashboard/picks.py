@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["LONGEST", "aimed", "members", "named", "of_class", "of_group", "stroke", "trusted"]
 
 LONGEST = 4_000  # letters of a text
-_STEP = re.compile(r"[nas](?:u~[\w-]+|t[0-9a-z]{1,8}~[\w-]+|[pg]~[\w%-]+~[\w%-]*)")
+_STEP = re.compile(r"[nas](?:u~[\w-]+|t[0-9a-z]{1,8}~[\w-]+|[pg]~[\w*-]+~[\w*-]*)")
 
 _VIEW = re.compile(r"(?:(?:u|t[0-9a-z]{1,8})~[0-9a-z]{1,6}(?:-[0-9a-z]{1,6}){2}\.?){0,4}")
 
@@ -58,10 +58,9 @@ def of_group(patient: str, group: str) -> str:
 
 
 def named(first: str, second: str) -> str:
-    """Two names as one word of letters, digits and %."""
-    return "~".join(
-        re.sub(r"[.~]", lambda sign: f"%{ord(sign[0]):02X}", quote(x, safe="")) for x in (first, second)
-    )
+    """Two names as one word of letters, digits and * (for %, which a URL would write in full)."""
+    plain = (quote(name, safe="").replace(".", "%2E").replace("~", "%7E") for name in (first, second))
+    return "~".join(plain).replace("%", "*")
 
 
 def members(analysis: Analysis, text: str) -> np.ndarray:
@@ -78,7 +77,7 @@ def members(analysis: Analysis, text: str) -> np.ndarray:
 def _cells(analysis: Analysis, where: str, *what: str) -> np.ndarray:
     """Indices of the cells of one step."""
     if where in ("p", "g"):
-        first, second = map(unquote, what)
+        first, second = (unquote(name.replace("*", "%")) for name in what)
         return _of_class(analysis, first, second) if where == "p" else cells_of(analysis, first, second)
     plane = umap_plane(analysis) if where == "u" else _region(analysis, int(where[1:], 36))
     return plane.rows[enclosed(plane.places.astype(float), _corners(what[0]))]

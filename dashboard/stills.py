@@ -47,7 +47,7 @@ def _lay(
 ) -> None:
     """One layer of cells, `part` of the map's, over the figure."""
     low, high = _bounds(shown.plane)
-    scale = (WIDE - 1) / float((high - low).max() or 1.0)
+    scale = (WIDE - 1) / float((high - low).max())
     wide, tall = (np.ceil((high - low) * scale).astype(int) + 1).tolist()
     pixels = (shown.plane.places[part] - low) * scale
     if not shown.down:
@@ -79,12 +79,18 @@ def _framed(figure: go.Figure, shown: Map, shades: Shades) -> go.Figure:
     colour_key(figure, shades.colouring)
     if shown.unit:
         scale_bar(figure, np.array([low, high]), shown.unit, step=shown.plane.step)
-    figure.update_layout(dragmode="lasso", height=shown.height)
+    if shades.colouring.ramp:  # the whole title does not fit over half a page
+        title = theme.escape(theme.short(shades.colouring.title.partition(":")[0], 36))
+        figure.update_layout(coloraxis={"colorbar": {"title": {"text": title}}})
+    figure.update_layout(dragmode="lasso", height=shown.height, margin={"t": 64})
     return theme.finish(figure, shown.words, ramp=shades.colouring.ramp)
 
 
 def _bounds(plane: Plane) -> tuple[np.ndarray, np.ndarray]:
-    return plane.places.min(axis=0).astype(float), plane.places.max(axis=0).astype(float)
+    """The corners of the cells' places, with room for half a cell."""
+    low, high = plane.places.min(axis=0).astype(float), plane.places.max(axis=0).astype(float)
+    room = 0.01 * float((high - low).max() or 1.0)
+    return low - room, high + room
 
 
 def outline(drawn: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[float]:

@@ -203,6 +203,35 @@ def test_a_lost_context_comes_back(page: Page, address: str, tiny_home: Path) ->
     assert selected(page) == 1280
 
 
+def test_without_webgl_the_server_draws(
+    page: Page, address: str, tiny_home: Path, analysis: Analysis
+) -> None:
+    page.add_init_script(
+        """const get = HTMLCanvasElement.prototype.getContext;
+        HTMLCanvasElement.prototype.getContext = function (kind, ...more) {
+          return kind === 'webgl2' ? null : get.call(this, kind, ...more);
+        };"""
+    )
+    page.goto(f"{address}/cells?cohort={next((tiny_home / 'cohorts').iterdir()).name}")
+    page.get_by_text("This browser has no WebGL2").wait_for()
+    settle(page)
+    page.locator(".stPlotlyChart image").nth(1).wait_for()
+    at = page.locator(".stPlotlyChart .nsewdrag").first.bounding_box()
+    assert at is not None
+    page.mouse.move(at["x"] + 5, at["y"] + 5)
+    page.mouse.down()
+    for x, y in ((0.5, 0.01), (0.5, 0.98), (0.02, 0.98)):
+        page.mouse.move(at["x"] + at["width"] * x, at["y"] + at["height"] * y, steps=6)
+    page.mouse.up()
+    page.get_by_text("The selected cells").wait_for()
+    settle(page)
+    chosen = picks.members(analysis, picks.trusted(text_of(page)))
+    assert 0 < chosen.sum() < analysis.cohort.N
+    counted(page, int(chosen.sum()))
+    page.get_by_role("button", name="Clear").click()
+    page.get_by_text("The selected cells").wait_for(state="hidden")
+
+
 def test_two_tabs_are_strangers(page: Page, address: str, tiny_home: Path) -> None:
     other = page.context.new_page()
     cells(page, address, tiny_home)

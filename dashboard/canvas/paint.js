@@ -8,18 +8,18 @@ layout(location = 1) in uint code;
 layout(location = 2) in uint state;
 layout(location = 3) in float shine;
 uniform vec2 middle, scale;
-uniform float size, fading, lit;
+uniform float size, rest, fading, lit;
 uniform sampler2D palette;
 out vec4 colour;
 out float across;
 void main() {
   bool focus = (state & 2u) != 0u, chosen = (state & 1u) != 0u;
   gl_Position = vec4((place - middle) * scale, 0.0, 1.0);
-  across = chosen ? size + 1.5 : focus ? size : 0.75 * size;
+  across = chosen ? size + 1.5 : focus ? size : rest;
   gl_PointSize = across + 1.0;
   colour = texelFetch(palette, ivec2(focus ? int(code) : 0, 0), 0);
   float seen = focus ? mix(1.0, shine, fading) : 0.16;
-  colour.a *= chosen ? 1.0 : lit > 0.5 && focus ? 0.22 * seen : seen;
+  colour.a *= chosen ? 1.0 : lit > 0.5 && focus ? 0.27 * seen : seen;
 }`;
 
 const FRAGMENT = `#version 300 es
@@ -53,7 +53,7 @@ export class Painter {
     const gl = this.canvas.getContext("webgl2", { antialias: false, premultipliedAlpha: true });
     this.gl = gl;
     this.program = linked(gl);
-    const names = ["middle", "scale", "size", "fading", "lit"];
+    const names = ["middle", "scale", "size", "rest", "fading", "lit"];
     this.at = Object.fromEntries(names.map((name) => [name, gl.getUniformLocation(this.program, name)]));
     this.array = gl.createVertexArray();
     this.buffers = ["places", "codes", "states", "shine", "order"].reduce((all, name) => ({ ...all, [name]: gl.createBuffer() }), {});
@@ -104,8 +104,13 @@ export class Painter {
     this.fill("order", this.layers.order, this.gl.ELEMENT_ARRAY_BUFFER);
   }
 
-  /** Draws what `camera` sees, in points of `size` pixels; `share` < 1 leaves all but that share of the top out. */
-  draw(camera, { size, down, share }) {
+  /** How many cells are in focus. */
+  get focus() {
+    return this.layers ? this.given.n - this.layers.focus : this.given.n;
+  }
+
+  /** Draws what `camera` sees, in points of `size` pixels, `rest` those out of focus; `share` < 1: only the top. */
+  draw(camera, { size, rest, down, share }) {
     const { gl, at, canvas, given, layers } = this;
     gl.viewport(0, 0, canvas.width, canvas.height);
     gl.clearColor(0, 0, 0, 0);
@@ -116,6 +121,7 @@ export class Painter {
     gl.uniform2f(at.middle, camera.x, camera.y);
     gl.uniform2f(at.scale, unit / canvas.width, (down ? -unit : unit) / canvas.height);
     gl.uniform1f(at.size, size);
+    gl.uniform1f(at.rest, rest);
     gl.uniform1f(at.fading, given.shine ? 1 : 0);
     gl.uniform1f(at.lit, layers.chosen < given.n ? 1 : 0);
     gl.enable(gl.BLEND);

@@ -79,7 +79,8 @@ export class Panel {
 
   draw() {
     const dense = this.density();
-    this.painter.draw(this.camera, { size: this.size(), down: this.spec.down, share: dense ? STRONGEST : 1 });
+    const rest = 0.75 * this.size(this.painter.given.n);
+    this.painter.draw(this.camera, { size: this.size(), rest, down: this.spec.down, share: dense ? STRONGEST : 1 });
     this.fog.hidden = !dense;
     if (dense) this.drawDensity();
     this.drawOver();
@@ -87,16 +88,16 @@ export class Panel {
   }
 
   /** Pixels of a point: smaller where there are many, larger when zoomed in. */
-  size() {
+  size(cells = this.painter.focus) {
     const ratio = window.devicePixelRatio || 1;
-    const few = 260 / Math.sqrt(Math.max(this.painter.given.n, 1));
+    const few = 260 / Math.sqrt(Math.max(cells, 1));
     const near = Math.min(18, Math.max(1.7, Math.min(8, few)) * this.camera.zoom ** 0.6);
     return ratio * near * Math.min(1.3, Math.max(0.75, this.height / 460));
   }
 
   density() {
     if (this.board.density !== null) return this.board.density;
-    const seen = this.painter.given.n / this.camera.zoom ** 2;
+    const seen = this.painter.focus / this.camera.zoom ** 2;
     return seen > CROWD * this.width * this.height;
   }
 
