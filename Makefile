@@ -1,5 +1,5 @@
 # Short names. `run` and `test` are the two lines of README.md (a test holds them equal).
-.PHONY: run test check screenshots accuracy
+.PHONY: run test check screenshots accuracy validity
 
 run:
 	{ python3 -m venv .venv || { echo "Python's venv is missing (Debian, Ubuntu: apt install python3-venv)" >&2; false; }; } && .venv/bin/python -m pip install -q -c constraints.txt -e . && .venv/bin/milscope
@@ -12,6 +12,9 @@ check:
 
 accuracy:
 	.venv/bin/python -m tests.accuracy
+
+validity:
+	.venv/bin/python -m tests.validity
 
 screenshots:
 	.venv/bin/python -m tests.screenshots

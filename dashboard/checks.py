@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "agreement",
     "baselines",
+    "calibration",
     "confounders",
     "confusion",
     "faithfulness",
@@ -66,6 +67,32 @@ def roc(analysis: Analysis) -> go.Figure:
     figure.update_yaxes(constrain="domain", constraintoward="bottom")
     figure.update_layout(showlegend=several)
     return finish(figure, f"ROC curve, out of fold, mean over folds and repeats. {words}.")
+
+
+def calibration(analysis: Analysis) -> go.Figure:
+    """Share of patients with the outcome against the probability predicted, in five groups with 95 % intervals."""
+    found = analysis.facts.get("calibration", {}).get("curve")
+    if not found:
+        return nothing(trust.calibrated(analysis.facts))
+    x, y, low, high, n = (
+        [group[k] for group in found] for k in ("predicted", "observed", "low", "high", "patients")
+    )
+    whiskers = {
+        "type": "data",
+        "symmetric": False,
+        "array": np.subtract(high, y),
+        "arrayminus": np.subtract(y, low),
+        "width": 0,
+    }
+    figure = go.Figure(go.Scatter(x=[0, 1], y=[0, 1], mode="lines", hoverinfo="skip", showlegend=False))
+    figure.update_traces(line={"dash": "dot", "color": theme.MISSING})
+    words = [f"predicted {a:.0%}, observed {b:.0%} of {k}" for a, b, k in zip(x, y, n, strict=True)]
+    figure.add_scatter(x=x, y=y, error_y=whiskers, mode="markers", hovertext=words, hoverinfo="text")
+    figure.update_traces(marker={"size": 10, "color": theme.AGAINST}, selector={"mode": "markers"})
+    figure.update_xaxes(title="Predicted probability", tickformat=".0%", range=[-0.02, 1.02])
+    figure.update_yaxes(title="Observed share", tickformat=".0%", range=[-0.02, 1.02])
+    figure.update_layout(showlegend=False, height=360)
+    return finish(figure, f"Observed share against predicted probability. {trust.calibrated(analysis.facts)}")
 
 
 def confusion(analysis: Analysis) -> go.Figure:

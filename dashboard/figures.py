@@ -20,6 +20,7 @@ from dashboard import outcome, theme
 from dashboard.checks import (
     agreement,
     baselines,
+    calibration,
     confounders,
     confusion,
     faithfulness,
@@ -40,6 +41,7 @@ __all__ = [
     "agreement",
     "alt",
     "baselines",
+    "calibration",
     "cells_per_patient",
     "confounders",
     "confusion",

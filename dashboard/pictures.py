@@ -21,7 +21,18 @@ from dashboard.theme import percent, short
 if TYPE_CHECKING:
     from milcore.analysis import Analysis
 
-__all__ = ["dumbbells", "faithfulness", "fit", "intervals", "null", "ranking", "strip", "tissue", "umap"]
+__all__ = [
+    "calibration",
+    "dumbbells",
+    "faithfulness",
+    "fit",
+    "intervals",
+    "null",
+    "ranking",
+    "strip",
+    "tissue",
+    "umap",
+]
 
 SIDE = 300  # width of a map on the page
 
@@ -178,6 +189,27 @@ def _agreement(analysis: Analysis, side: int) -> Picture:
     for value in (low, low + room):
         parts.append(svg.text(34 + at(value), side + 21, f"{value:.3g}", anchor="middle"))
     return Picture(side + 46, side + 40, tuple(parts), "Predicted against measured, out of fold")
+
+
+def calibration(analysis: Analysis) -> Picture | None:
+    """Observed share against predicted probability, in groups with 95 % intervals; None where there are none."""
+    found, side = analysis.facts.get("calibration", {}).get("curve"), 190
+    if not found:
+        return None
+    parts = [
+        *_frame(side, "Predicted probability", "Observed share"),
+        svg.line(34, 10 + side, 34 + side, 10, QUIET, 1, dash=True),
+    ]
+    for group in found:
+        x, high, low = (
+            34 + side * group["predicted"],
+            *(10 + side * (1 - group[end]) for end in ("high", "low")),
+        )
+        parts.append(svg.line(x, high, x, low, theme.AGAINST, 1.4))
+        parts.append(svg.mark(x, 10 + side * (1 - group["observed"]), 4.0, "circle", theme.AGAINST))
+    for share in (0, 1):
+        parts.append(svg.text(34 + side * share, side + 21, f"{share:.0%}", anchor="middle"))
+    return Picture(side + 46, side + 40, tuple(parts), "Observed share against predicted probability")
 
 
 def _survival(analysis: Analysis, side: int) -> Picture:

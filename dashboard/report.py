@@ -230,7 +230,15 @@ def _trust(analysis: Analysis) -> list[Block]:
         Row((Figure(pictures.fit(analysis), caption), *_chance(analysis))),
     )
     blocks += [Group(inner, pale=few), Words(MEANING[facts["task"]], "quiet")]
-    return [*blocks, *_needed(analysis), *_confounders(facts)]
+    return [*blocks, *_calibration(analysis), *_needed(analysis), *_confounders(facts)]
+
+
+def _calibration(analysis: Analysis) -> list[Block]:
+    words, picture = trust.calibrated(analysis.facts), pictures.calibration(analysis)
+    if not words:
+        return []
+    blocks: list[Block] = [Heading("Are the predictions too extreme?", 3), Words(words)]
+    return [*blocks, Figure(picture, trust.GROUPED)] if picture else blocks
 
 
 def _sides(analysis: Analysis) -> list[tuple[str, str]]:

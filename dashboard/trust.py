@@ -36,6 +36,10 @@ UNTESTED = (
     "No patient column was tested as a batch: none has a name like one (batch, site, scanner) and few levels."
 )
 
+GROUPED = (
+    "Patients in five groups by their out-of-fold prediction; the line is where as many have the outcome as predicted. "
+    "Of several classes, each against the rest, taken together."
+)
 STANDING = (
     "Found around each cell by itself, with the labels of all patients (covarying neighbourhood analysis): a fact of "
     "the cohort, in nobody's score. A rare group can be certain here while no score beats chance."
@@ -156,6 +160,27 @@ def compared(facts: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     rows += [(f"{name} alone", one) for name, one in known.get("alone", {}).items() if several]
     rows += [("covariates and cells", known["with_cells"])] if "with_cells" in known else []
     return [(name, scores[main]) for name, scores in rows]
+
+
+def calibrated(facts: Mapping[str, Any]) -> str:
+    """One sentence: whether predictions are as extreme, and on the whole as high, as they should be."""
+    found = facts.get("calibration")
+    if not found:
+        return ""
+    slope = found["slope"]
+    how = (
+        "too extreme"
+        if slope["high"] < 1
+        else "too timid"
+        if slope["low"] > 1
+        else "not clearly too extreme or timid"
+    )
+    words = f"Predictions are {how}: calibration slope {theme.interval(slope)}, 1 is right"
+    if "intercept" not in found:
+        return f"{words}."
+    off = found["intercept"]
+    level = "too high" if off["high"] < 0 else "too low" if off["low"] > 0 else "neither too high nor too low"
+    return f"{words}. On the whole they are {level}: intercept {theme.interval(off)}, 0 is right."
 
 
 def _moves(change: float) -> str:

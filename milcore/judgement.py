@@ -11,6 +11,7 @@ import pandas as pd
 from milcore import permutation, validation
 from milcore.associations import associations
 from milcore.baselines import baseline, summaries
+from milcore.calibration import calibration
 from milcore.case import Case
 from milcore.cohort import Note
 from milcore.covariates import Covariates, with_cells
@@ -133,13 +134,14 @@ def _null(case: Case, around: Abundance, progress: Progress) -> tuple[dict[str, 
 def _scored(
     case: Case, explained: Explained, *, wide: float, chance: dict[str, Any] | None
 ) -> dict[str, Any]:
-    """{scores, and by the kind of label threshold, roc, confusion, survival}."""
+    """{scores, calibration, and by the kind of label threshold, roc, confusion, survival}."""
     task, dealt, level = case.task, case.plan, explained.level
     cut = _thresholds(case)
     seed = case.settings.seed
     out: dict[str, Any] = {
         "scores": validation.scores(level, dealt, task, threshold=cut, widening=wide, seed=seed),
         "roc": validation.roc(level, dealt, task),
+        "calibration": calibration(level, dealt, task, seed=seed),
     }
     if isinstance(task, Binary):
         out["threshold"] = float(task.link(cut).mean())

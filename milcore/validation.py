@@ -17,10 +17,12 @@ __all__ = [
     "CHANCE",
     "FEW",
     "NAMES",
+    "RESAMPLES",
     "WIDENED",
     "confusion",
     "difference",
     "leading",
+    "resampled",
     "roc",
     "scores",
     "survival_groups",
@@ -50,13 +52,13 @@ def scores(
     """
     known = task.labelled
     y, each, cut = task.y[known], level[:, known], threshold[known]
-    mean, draws, plain = each.mean(0), _resampled(plan.groups[known], seed), np.ones((1, known.sum()))
+    mean, draws, plain = each.mean(0), resampled(plan.groups[known], seed), np.ones((1, known.sum()))
     out = {task.main: leading(level, plan, task, widening=widening, seed=seed)}
     for name, measure in MEASURES[task.name].items():
         with np.errstate(divide="ignore", invalid="ignore"):
-            resampled = measure(task, mean, y, cut, draws)
-        resampled = resampled[np.isfinite(resampled)]  # draws without one of the classes say nothing
-        interval = (float(np.quantile(resampled, 0.025)), float(np.quantile(resampled, 0.975)))
+            drawn = measure(task, mean, y, cut, draws)
+        drawn = drawn[np.isfinite(drawn)]  # draws without one of the classes say nothing
+        interval = (float(np.quantile(drawn, 0.025)), float(np.quantile(drawn, 0.975)))
         spread = np.array([measure(task, s, y, cut, plain)[0] for s in each])
         out[name] = _with_spread(float(measure(task, mean, y, cut, plain)[0]), interval, spread)
     return out
@@ -148,7 +150,7 @@ def too_few(plan: Plan, task: Task) -> str:
     return f"{n} {what}; below {least}" if n < least else ""
 
 
-def _resampled(groups: np.ndarray, seed: int) -> np.ndarray:
+def resampled(groups: np.ndarray, seed: int) -> np.ndarray:
     """(draws, n) how often each bag is drawn when its patients are drawn with replacement."""
     _, group = np.unique(groups, return_inverse=True)
     n = group.max() + 1

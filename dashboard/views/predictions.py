@@ -33,6 +33,7 @@ def render(analysis: Analysis) -> None:
         _fit(analysis)
     _needed(analysis)
     _chance(analysis)
+    _calibration(analysis)
     _faithful(analysis)
     _confounders(analysis)
     _known(analysis)
@@ -112,6 +113,17 @@ def _chance(analysis: Analysis) -> None:
         if words := trust.standing_out(analysis.facts):
             widgets.say(words)
             widgets.quiet(trust.STANDING)
+
+
+def _calibration(analysis: Analysis) -> None:
+    words = trust.calibrated(analysis.facts)
+    if not words:
+        return
+    with st.expander("Are the predictions too extreme?"):
+        widgets.say(words)
+        if "curve" in analysis.facts["calibration"]:
+            widgets.quiet(trust.GROUPED)
+            widgets.chart(figures.calibration(analysis), "calibration")
 
 
 def _faithful(analysis: Analysis) -> None:

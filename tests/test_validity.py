@@ -1,0 +1,23 @@
+"""A short version of tests/validity.py."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests import validity
+from tests.planted import planted
+
+
+def test_p_values_are_uniform_on_a_few_null_cohorts() -> None:
+    found = validity.null_p(30, permutations=100)
+    assert found["score"]["ks_p"] > 0.01
+    assert found["cells"]["ks_p"] > 0.01
+    assert found["any_cell"] <= 0.2
+
+
+@pytest.mark.parametrize("shift", validity.STRENGTHS.values())
+def test_intervals_hold_what_the_procedure_reaches(shift: float) -> None:
+    found = [validity.interval(planted(seed, patients=30, cells=24, shift=shift), seed) for seed in range(25)]
+    reached = np.mean([one["value"] for one in found])
+    assert np.mean([one["low"] <= reached <= one["high"] for one in found]) >= 0.84
