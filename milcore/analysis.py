@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import pyarrow.parquet as pq
 from milcore.cohort import Cohort
 from milcore.effects import Effects
 from milcore.errors import MilError
-from milcore.evidence import leave_group_out
+from milcore.evidence import member_scores, without_cells
 from milcore.folder import aside
 from milcore.scorer import MODEL, Scorer
 from milcore.stacking import Mixture
@@ -90,14 +91,11 @@ class Analysis:
 
         Exact for these models; model, features and neighbours stay as they are.
         """
-        gone = np.zeros(self.cohort.N, bool)
-        gone[cells] = True
-        gone &= ~np.isnan(self.cells["evidence"].to_numpy())
+        gone = self._seen(cells)
         touched = np.unique(self.cohort.owner[gone])
         names = self.cohort.patients["patient"].to_numpy()[touched]
-        before = np.array([self._scores(b) for b in touched]).reshape(len(touched), -1)
-        lost = np.array([self._loss(b, gone[self.cohort.rows(b)]) for b in touched]).reshape(before.shape)
-        after = before - lost
+        before = self.score.mean(0)[touched]
+        after = before - self.lost(gone).mean(0)[touched]
         base, output = self.mixture.base[:, touched].mean(0)[:, None], self.outputs[touched][:, None]
         link = KINDS[self.facts["task"]].link
         shown = {
@@ -109,23 +107,27 @@ class Analysis:
         own = {name: np.take_along_axis(values, output, 1)[:, 0] for name, values in shown.items()}
         return pd.DataFrame({"patient": names} | own)
 
-    def _scores(self, b: int) -> np.ndarray:
-        """(K,) mean over repeats."""
-        rows = self.cohort.rows(b)
-        score = self.mixture.a[:, b].mean(0)
-        for m, name in enumerate(self.mixture.members):
-            w, v = self.members[name].weight[:, rows].astype(float), self.members[name].evidence[:, rows]
-            score = score + np.einsum("r,rn,rnk->k", self.mixture.b[m, :, b], w, v) / len(w)
-        return score
+    def lost(self, cells: np.ndarray) -> np.ndarray:
+        """(R, B, K) what every patient's score loses when some cells (indices or a mask) are not counted: 0 for those
+        that lose none, NaN where no cell would be left."""
+        scores, offsets = self._member_scores, self.cohort.offsets
+        return without_cells(self.members, self.mixture, offsets, self._seen(cells), scores)
 
-    def _loss(self, b: int, gone: np.ndarray) -> np.ndarray:
-        """(K,) mean over repeats of what the members' scores of patient b lose."""
-        rows, R = self.cohort.rows(b), len(self.mixture.a)
-        lost = np.zeros(self.mixture.a.shape[2])
-        for m, name in enumerate(self.mixture.members):
-            for r in range(R):
-                lost += self.mixture.b[m, r, b] * leave_group_out(self.members[name], r, rows, gone, b) / R
-        return lost
+    @cached_property
+    def score(self) -> np.ndarray:
+        """(R, B, K) every patient's score in each repeat."""
+        return self.mixture.a + (self.mixture.b[..., None] * self._member_scores).sum(0)
+
+    @cached_property
+    def _member_scores(self) -> np.ndarray:
+        """(members, R, B, K)."""
+        return np.stack([member_scores(one, self.cohort.offsets) for one in self.members.values()])
+
+    def _seen(self, cells: np.ndarray) -> np.ndarray:
+        """(N,) which of some cells take part in the analysis."""
+        gone = np.zeros(self.cohort.N, bool)
+        gone[cells] = True
+        return gone & ~np.isnan(self.cells["evidence"].to_numpy())
 
     def save(self, folder: Path, *, also: Callable[[Path], None] | None = None) -> Analysis:
         """Writes the analysis folder, complete or not at all, and opens it; `also` may add files before it appears.

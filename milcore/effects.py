@@ -22,7 +22,7 @@ from milcore.surroundings import company
 from milcore.tasks import Binary, Task
 from milcore.training import Member
 
-__all__ = ["ASSESSED", "Effects", "effects", "in_short", "leading_without", "tested"]
+__all__ = ["ASSESSED", "Effects", "effects", "in_short", "leading_without", "shares_tested"]
 
 ASSESSED = 4  # repeats from which stability is said
 AROUND = 10  # nearest cells that make a cell's company in the tissue
@@ -58,7 +58,7 @@ def effects(
     own = score.mean(0).argmax(1)[None, :, None, None]
     contribution, lost = by_group(members, mixture, cohort.offsets, found.kind)
     held = np.take_along_axis(contribution, own, 3)[..., 0]  # (R, B, P)
-    effect, p, test = tested(share, case.task, cohort.groups)
+    effect, p, test = shares_tested(share, case.task, cohort.groups)
     table = pd.DataFrame({"phenotype": found.names, "cells": count[case.kept].sum(0)})
     table["share"] = share[case.kept].mean(0)
     for k, name in enumerate(case.task.classes):
@@ -66,7 +66,8 @@ def effects(
         table[f"share_{name}"] = share[here].mean(0) if here.any() else np.nan
     table["effect"], table["p"], table["fdr"] = effect, p, _fdr(p)
     table = table.join(_importance(held.mean(0), count, case))
-    table["leave_out"] = [leading_without(case, score, lost[:, :, k]) for k in range(P)]
+    pairs = [leading_without(case, score, lost[:, :, k]) for k in range(P)]
+    table["leave_out"] = [before - after for before, after in pairs]
     steady = _steady(held)
     table["stability"] = _share_held(steady[case.kept] == len(held), count[case.kept] > 0, len(held))
     table["nearby"] = _nearby(found, case)
@@ -98,22 +99,22 @@ def _json(value: Any) -> Any:
     return value
 
 
-def leading_without(case: Case, score: np.ndarray, lost: np.ndarray) -> float:
-    """The leading score (within folds, mean over repeats) with minus without what is lost (R, B, K) of the patients'
-    scores (R, B, K), over the labelled patients that keep cells; NaN where that is fewer than two classes."""
+def leading_without(case: Case, score: np.ndarray, lost: np.ndarray) -> tuple[float, float]:
+    """The leading score (within folds, mean over repeats) of scores (R, B, K), and of what is left without what they
+    lose (R, B, K), over the labelled patients that keep cells; NaN where these lack one of the classes."""
     task = case.task
     able = task.labelled & np.isfinite(lost).all((0, 2))
     if not able.any() or (task.classes and len(np.unique(task.y[able])) < len(task.classes)):
-        return float("nan")
+        return float("nan"), float("nan")
     y, fold = task.y[able][None], case.plan.fold[:, able]
     before, after = (task.ranked(s[:, able], y, fold).mean() for s in (score, score - np.nan_to_num(lost)))
-    return float(before - after)
+    return float(before), float(after)
 
 
 # ---------------------------------------------------------------- shares against the label
 
 
-def tested(share: np.ndarray, task: Task, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
+def shares_tested(share: np.ndarray, task: Task, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
     """How shares (B, P) go with the label: effect (P,) from -1 to 1 (of several classes 0 to 1), p (P,), and the test.
 
     Patients (`groups` (B,) of bags) are the unit. Bags of one patient under one label count as their mean; under both

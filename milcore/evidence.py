@@ -13,7 +13,15 @@ import numpy as np
 from milcore.stacking import Mixture
 from milcore.training import Member
 
-__all__ = ["Shown", "by_group", "explain", "leave_group_out", "leave_one_out", "member_scores"]
+__all__ = [
+    "Shown",
+    "by_group",
+    "explain",
+    "leave_group_out",
+    "leave_one_out",
+    "member_scores",
+    "without_cells",
+]
 
 HEAVY = 1 - 1e-3  # cells weighing more are left out by weighing the rest anew: 1 - w has lost its digits
 
@@ -110,6 +118,29 @@ def _without_groups(
         rows = slice(offsets[b], offsets[b + 1])
         lost[b, p] = leave_group_out(member, r, rows, group[rows] == p, b)
     return np.where(count[..., None] > 0, lost, 0.0)
+
+
+def without_cells(
+    members: dict[str, Member], mixture: Mixture, offsets: np.ndarray, gone: np.ndarray, scores: np.ndarray
+) -> np.ndarray:
+    """(R, B, K) what each patient's score loses without the cells `gone` (N,) bool, all patients together; NaN where no
+    cell would be left. `scores` (members, R, B, K): `member_scores` of each."""
+    rows, B = np.flatnonzero(gone), len(offsets) - 1
+    owner = np.searchsorted(offsets, rows, side="right") - 1
+    lost, touched = np.zeros(mixture.a.shape), np.bincount(owner, minlength=B) > 0
+    for m, member in enumerate(members.values()):
+        for r in range(len(lost)):
+            w, v = member.weight[r][rows].astype(float), member.evidence[r][rows]
+            weight = np.bincount(owner, w, B)[:, None]
+            product = np.stack([np.bincount(owner, w * column, B) for column in v.T], 1)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                loss = (product - weight * scores[m, r]) / (1 - weight)
+            by_hand = touched if member.rank is not None else weight[:, 0] > HEAVY
+            for b in np.flatnonzero(by_hand).tolist():
+                here = slice(offsets[b], offsets[b + 1])
+                loss[b] = leave_group_out(member, r, here, gone[here], b)
+            lost[r] += mixture.b[m, r][:, None] * np.where(touched[:, None], loss, 0.0)
+    return lost
 
 
 def leave_one_out(member: Member, r: int, offsets: np.ndarray) -> np.ndarray:

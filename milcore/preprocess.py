@@ -44,11 +44,15 @@ class Preparation:
         x = np.empty(cohort.features.shape, np.float32)
         for start in range(0, len(x), CHUNK):
             rows = slice(start, start + CHUNK)
-            raw = np.asarray(cohort.features[rows], np.float32)
-            np.clip(_transformed(raw, self.transform, self.cofactor), self.low, self.high, out=x[rows])
+            x[rows] = self.values(cohort.features[rows])
         if self.centre == "region":
             _centre(x, regions(cohort))
         return np.hstack([x, nearby(x, cohort, self.context)]) if self.context else x
+
+    def values(self, features: np.ndarray) -> np.ndarray:
+        """(n, F) float32 of features (n, F) as measured: transformed, wild values drawn in; not centred."""
+        x = _transformed(np.asarray(features, np.float32), self.transform, self.cofactor)
+        return np.clip(x, self.low, self.high)
 
 
 def preparation(cohort: Cohort, *, transform: str, centre: str = "none", context: int = 0) -> Preparation:

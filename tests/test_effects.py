@@ -17,7 +17,7 @@ from milcore import chain
 from milcore.analysis import Analysis
 from milcore.case import case_of
 from milcore.cohort import Cohort
-from milcore.effects import _cox_score, _fdr, leading_without, tested
+from milcore.effects import _cox_score, _fdr, leading_without, shares_tested
 from milcore.evidence import by_group, explain, leave_group_out
 from milcore.measures import log_rank
 from milcore.readers import Columns, read_cohort
@@ -119,7 +119,7 @@ def test_shares_that_go_with_the_label_are_found_in_every_kind() -> None:
         Survival("dead", np.stack([time, np.ones(30)], 1)),
     ]
     for task in tasks:
-        effect, p, _ = tested(share, task, np.arange(30))
+        effect, p, _ = shares_tested(share, task, np.arange(30))
         assert p[0] < 1e-4 < p[1]
         assert p[2] == 1
         assert effect[0] > 0.7
@@ -129,12 +129,12 @@ def test_bags_of_one_patient_count_once_and_pairs_are_paired() -> None:
     draw = np.random.default_rng(4)
     groups, y = np.repeat(np.arange(12), 3), np.repeat(np.arange(12) % 2, 3).astype(float)
     share = draw.normal(size=(36, 1)) + 3 * draw.normal(size=(12, 1)).repeat(3, 0)
-    _, p, _ = tested(share, Binary(("no", "yes"), y), groups)
+    _, p, _ = shares_tested(share, Binary(("no", "yes"), y), groups)
     means = share.reshape(12, 3).mean(1)[:, None]
-    _, once, _ = tested(means, Binary(("no", "yes"), y[::3]), np.arange(12))
+    _, once, _ = shares_tested(means, Binary(("no", "yes"), y[::3]), np.arange(12))
     assert p[0] == once[0]
     paired = 10 * draw.normal(size=(10, 1)).repeat(2, 0) + np.tile([[0.0], [1.0]], (10, 1))
-    effect, p, test = tested(
+    effect, p, test = shares_tested(
         paired + 0.1 * draw.normal(size=(20, 1)),
         Binary(("before", "after"), np.tile([0.0, 1.0], 10)),
         np.repeat(np.arange(10), 2),
@@ -149,7 +149,7 @@ def test_without_signal_a_cohort_rarely_has_a_phenotype_below_the_fdr() -> None:
     y, false = (np.arange(24) % 2).astype(float), 0
     for _ in range(100):
         share = draw.dirichlet(np.full(12, 2.0), 24)
-        _, p, _ = tested(share, Binary(("no", "yes"), y), np.arange(24))
+        _, p, _ = shares_tested(share, Binary(("no", "yes"), y), np.arange(24))
         false += bool((_fdr(p) < 0.1).any())
     assert false <= 19  # of 100 at a level of .1: more would come by chance once in 500 times
 
@@ -183,8 +183,8 @@ def test_the_leading_score_without_a_phenotype_is_within_folds(analysis: Analysi
         case.plan.fold[:, case.task.labelled],
     ).mean()
     assert reached == pytest.approx(analysis.facts["scores"]["auroc"]["value"])
-    assert leading_without(case, score, np.zeros_like(score)) == 0
-    assert leading_without(case, score, 2 * score) == pytest.approx(reached - (1 - reached))
+    assert leading_without(case, score, np.zeros_like(score)) == pytest.approx((reached, reached))
+    assert leading_without(case, score, 2 * score) == pytest.approx((reached, 1 - reached))
 
 
 def _scores(analysis: Analysis, r: int) -> np.ndarray:
