@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["cli", "main"]
 
 PORT = 8501
+GRADES = {"stop": "Problem", "warn": "Warning", "note": "Note"}  # of what a reader of tables noticed
 HERE_ONLY = ("127.0.0.1", "localhost", "::1")
 
 
@@ -196,11 +197,12 @@ def _column_options(command: Callable[..., None]) -> Callable[..., None]:
             help="Make one of labels that differ in case, spaces or yes/1/true.",
         ),
         click.option(
+            "--mapping", type=click.Path(path_type=Path), help="Roles of the columns, as `check` wrote them."
+        ),
+        click.option(
             "--bag",
             type=click.Choice(["patient", "region"]),
-            default="patient",
-            show_default=True,
-            help="What gets a label and a prediction.",
+            help="What gets a label and a prediction [patient].",
         ),
     ]
     for option in reversed(options):
@@ -294,12 +296,18 @@ def _check_free(out: Path) -> None:
 
 
 def _columns(given: dict[str, Any], *, labels: tuple[str, ...] = ()) -> Columns:
-    """Takes the column options out of `given`."""
-    from milcore.columns import Columns
+    """Takes the column options out of `given`; what they do not say is as in the mapping, if one is named."""
+    from dataclasses import replace
 
-    owners = ("patient", "region", "pattern", "names_in", "merge_labels", "bag")
+    from milcore.columns import Columns
+    from milcore.mapping import overruled, read_mapping
+
+    owners = ("patient", "region", "pattern", "names_in", "merge_labels")
     names = (*owners, "cell", "x", "y", "features", "drop", "known")
-    return Columns(**{name: given.pop(name) for name in names}, labels=labels)
+    columns = Columns(**{name: given.pop(name) for name in names}, labels=labels)
+    mapping, bag = given.pop("mapping"), given.pop("bag")
+    columns = columns if mapping is None else overruled(read_mapping(mapping), columns)
+    return columns if bag is None else replace(columns, bag=bag)
 
 
 def _analysed(
@@ -309,6 +317,9 @@ def _analysed(
     from milcore.readers import read_cohort
 
     cohort = read_cohort(cells, patients=patients, columns=columns, progress=progress)
+    for note in cohort.notes:
+        if note.severity == "stop":
+            raise MilError(note.words, note.where or ", ".join(cohort.source["files"]), note.fix)
     return analyse(cohort, settings, progress)
 
 
@@ -348,18 +359,37 @@ def _written(out: Path, seconds: float) -> None:
 
 @cli.command()
 @_column_options
-def check(*, cells: tuple[Path, ...], patients: Path | None, **given: Any) -> None:
-    """Read CELLS and say what was recognised, without training. Exit code 1 if they cannot be used."""
+@click.option(
+    "--write-mapping",
+    type=click.Path(path_type=Path),
+    help="File for the roles of the columns, to use with --mapping.",
+)
+def check(
+    *, cells: tuple[Path, ...], patients: Path | None, write_mapping: Path | None, **given: Any
+) -> None:
+    """Read CELLS and say what was recognised, without training. Exit code 1 if training on them would be wrong."""
     from milcore.readers import read_cohort
 
-    columns = _columns(given)
     try:
+        columns = _columns(given)
         with _telling() as progress:
             cohort = read_cohort(cells, patients=patients, columns=columns, progress=progress)
+        _describe(cohort)
+        if write_mapping is not None:
+            _keep_mapping(cohort, write_mapping)
     except MilError as error:
         _complain(error.problem, error.where, error.fix)
         raise click.exceptions.Exit(1) from None
-    _describe(cohort)
+    if any(note.severity == "stop" for note in cohort.notes):
+        raise click.exceptions.Exit(1)
+
+
+def _keep_mapping(cohort: Cohort, path: Path) -> None:
+    try:
+        cohort.write_mapping(path)
+    except OSError as error:
+        problem = f"The mapping cannot be written: {error.strerror}."
+        raise MilError(problem, str(path), "Name a file in a folder that exists.") from None
 
 
 def _describe(cohort: Cohort) -> None:
@@ -378,7 +408,10 @@ def _describe(cohort: Cohort) -> None:
     if labels:
         click.echo(f"\nOf each {cohort.bag}: {', '.join(_plain(name) for name in labels)}.")
     for note in cohort.notes:
-        click.echo(f"Note: {_plain(note.words)}")
+        click.echo(f"{GRADES[note.severity]}: {_plain(note.words)}")
+        for name, words in (("Where", note.where), ("Fix", note.fix)):
+            if words:
+                click.echo(f"  {name}: {_plain(words)}")
 
 
 def _plain(text: object) -> str:

@@ -161,6 +161,7 @@ def _write(analysis: Analysis, folder: Path) -> None:
     cohort = analysis.cohort
     if cohort.path is None:
         cohort.save(folder / "cohort")
+    cohort.write_mapping(folder / "mapping.json")
     (folder / "analysis.json").write_text(json.dumps(analysis.facts, indent=1, allow_nan=False))
     analysis.predictions.to_csv(folder / "predictions.csv", index=False)
     analysis.phenotypes.table.to_csv(folder / "phenotypes.csv", index=False)

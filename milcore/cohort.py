@@ -36,10 +36,16 @@ BYTES_AT_ONCE, TEXTS_AT_ONCE = 1 << 24, 1 << 16  # hashed in one go
 
 @dataclass(frozen=True)
 class Note:
-    """Something the user must know: `kind` for programs, `words` (one sentence with figures) for people."""
+    """Something the user must know: `kind` for programs, `words` (one sentence with figures) for people.
+
+    `severity` is stop (training would be wrong), warn or note; `where` and `fix` may be empty.
+    """
 
     kind: str
     words: str
+    severity: str = "note"
+    where: str = ""
+    fix: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,6 +189,11 @@ class Cohort:
         with aside(folder) as part:
             _write(self, part)
         return Cohort.open(folder)
+
+    def write_mapping(self, path: Path) -> None:
+        """Writes how the tables were read as JSON, for tables of the same kind; nothing where that is not known."""
+        if mapping := self.source.get("mapping"):
+            path.write_text(json.dumps(mapping, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
     @classmethod
     def open(cls, folder: Path) -> Cohort:
@@ -383,6 +394,7 @@ def _write(cohort: Cohort, folder: Path) -> None:
     np.savez(folder / "rows.npz", offsets=cohort.offsets, order=cohort.order)
     pq.write_table(_arrow(cohort.cells), folder / "cells.parquet", compression="zstd")
     cohort.patients.to_parquet(folder / "patients.parquet", index=False)
+    cohort.write_mapping(folder / "mapping.json")
     (folder / "cohort.json").write_text(json.dumps(facts, indent=1, ensure_ascii=False), encoding="utf-8")
 
 

@@ -20,6 +20,7 @@ __all__ = ["LEVELS", "Columns", "Role", "named_roles", "recognise"]
 
 NO_COLUMN = ("bag", "pattern", "names_in")  # text of Columns that says no column's role
 NO_PATIENT = "no column names the patient, so each of these counts as one"
+CODED = 2  # a number of no more values may measure what the text says
 LEVELS = 100  # a text column with more different values is no category
 
 
@@ -93,13 +94,14 @@ def recognise(
     for profile in profiles(frame, owners, region=region, skip=set(roles)):
         judged = _Judge(profile, columns, set(patient_names), set(matrix))
         roles[profile.name] = _judged(judged)
-    for role in () if columns.trained else _copies(frame, roles):
+    for role in () if columns.trained else (*_copies(frame, roles), *_codes(frame, columns, roles)):
         roles[role.name] = role
     return _with_categories(frame, columns, [roles[name] for name in frame.columns])
 
 
 def named_roles(frame: pl.DataFrame, columns: Columns, tool: Format | None = None) -> list[Role]:
     """The roles that the user or a column's name gives away, before any look at what varies within patients."""
+    columns = _there(columns, frame)
     columns = _there(columns, frame)
     _check_named(frame, columns)
     given = [Role(name, role, "you named it") for role, name in _asked(columns)]
@@ -382,6 +384,19 @@ def _copies(frame: pl.DataFrame, roles: dict[str, Role]) -> Iterator[Role]:
             alike_so_far.append(name)
         else:
             yield Role(name, "left out", f"it repeats '{twin}' in every row", "dropped_duplicate")
+
+
+def _codes(frame: pl.DataFrame, columns: Columns, roles: dict[str, Role]) -> Iterator[Role]:
+    """Features that only number the values of a column of text."""
+    worded = [n for n in frame.columns if roles[n].role in ("cell_type", "kept") and wordy(frame[n])]
+    for name, role in list(roles.items()):
+        if role.role != "feature" or name in columns.features or not whole(frame[name]):
+            continue
+        many = frame[name].n_unique()
+        for text in worded if CODED < many <= LEVELS else ():
+            if frame[text].n_unique() == many == frame.select(name, text).n_unique():
+                yield Role(name, "left out", f"it numbers the values of '{text}'", "dropped_code")
+                break
 
 
 def _same(a: pl.Series, b: pl.Series) -> bool:

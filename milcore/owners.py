@@ -179,7 +179,8 @@ def _taken_apart(
         f"The {' and '.join(field for field in parts if field != 'cell')} of each cell is read from {where} as"
         f" '{way.pattern}' (the first is '{first}')."
     )
-    return replace(cells, frame=frame), replace(columns, **roles), [Note("from_names", words)]
+    settled = replace(columns, pattern=way.pattern, names_in=way.source, **roles)
+    return replace(cells, frame=frame), settled, [Note("from_names", words)]
 
 
 def _parts_of_files(cells: Cells, pattern: str) -> dict[str, pl.Series]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-__all__ = ["ENOUGH_CELLS", "Profile", "levels", "profiles", "whole", "wordy"]
+__all__ = ["ENOUGH_CELLS", "Profile", "levels", "profiles", "texts", "whole", "wordy"]
 
 ENOUGH_CELLS = (
     5  # in the median patient, before a number that never varies within patients is taken for theirs
@@ -136,3 +136,12 @@ def wordy(column: pl.Series) -> bool:
 def levels(column: pl.Series) -> int:
     """How many different values there are."""
     return column.drop_nulls().n_unique()
+
+
+def texts(column: pl.Series) -> pl.Series:
+    """Values as text; whole numbers without a point; blanks are missing."""
+    if column.dtype.is_float():
+        whole = (column.drop_nulls().drop_nans() % 1 == 0).all()
+        column = column.fill_nan(None).cast(pl.Int64, strict=False) if whole else column.fill_nan(None)
+    texts = column.cast(pl.String).str.strip_chars()
+    return texts.set(texts == "", None)

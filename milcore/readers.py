@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,18 +13,19 @@ import pandas as pd
 import polars as pl
 
 from milcore.cohort import TEXT, Cohort, Note
-from milcore.columns import Columns, Role, recognise
+from milcore.columns import Columns, Role, named_roles, recognise
 from milcore.errors import MilError
+from milcore.inspection import gap_notes, graded, owner_notes, role_notes, target_notes, value_notes
+from milcore.mapping import KNOWN, OWN, Reading
 from milcore.owners import with_owners
-from milcore.patients import join, listed, one_spelling, plain, read_patients
+from milcore.patients import join, one_spelling, plain, read_patients
+from milcore.profiles import texts
 from milcore.progress import Progress
 from milcore.tables import Cells, Table, read_cells
 
 __all__ = ["Columns", "Role", "read_cohort", "recognise"]
 
 ROWS_AT_ONCE = 1 << 14  # of the matrix, filled while they are in the processor's cache
-OWN = ("patient", "region", "cell_id", "x", "y", "cell_type")  # the cohort's own names for columns of cells
-KNOWN = "known: "  # before the name of a known column that would else have one of these
 
 
 def read_cohort(
@@ -44,7 +45,8 @@ def read_cohort(
     with progress.stage("reading"):
         outcomes = None if patients is None else read_patients(Path(patients))
         table = read_cells(cells, text=owners, wanted=columns.features, besides=patients)
-        columns = _in_table(columns, table)
+        columns, given = _in_table(columns, table), frozenset(table.frame.columns)
+        _check_swapped(table, outcomes, columns)
         table, columns, said = with_owners(table, columns, None if outcomes is None else outcomes.frame)
         table = replace(table, notes=(*table.notes, *said))
         progress.share(0.6)
@@ -52,7 +54,7 @@ def read_cohort(
         roles = recognise(table.frame, columns, patient_names=known, matrix=table.matrix, tool=table.tool)
         progress.share(0.8)
         files = [Path(path).name for path in [*cells, *([] if patients is None else [patients])]]
-        return _cohort(_Reading(table, roles, columns, files), outcomes)
+        return _cohort(Reading(table, roles, columns, files, given), outcomes)
 
 
 def _in_table(columns: Columns, table: Cells) -> Columns:
@@ -65,48 +67,40 @@ def _in_table(columns: Columns, table: Cells) -> Columns:
     return Columns(**{field.name: back(getattr(columns, field.name)) for field in fields(columns)})
 
 
-@dataclass(frozen=True)
-class _Reading:
-    """A table, the roles of its columns, and what the user said."""
-
-    table: Cells
-    roles: list[Role]
-    columns: Columns
-    files: list[str]
-
-    def names(self, role: str) -> list[str]:
-        """The columns of a role."""
-        return [entry.name for entry in self.roles if entry.role == role]
-
-    def column(self, role: str) -> pl.Series | None:
-        """The column of a role that only one has."""
-        found = self.names(role)
-        return self.table.frame[found[0]] if found else None
-
-    def source(self) -> dict[str, Any]:
-        said = [{"name": _stored(each), "role": each.role, "why": each.why} for each in self.roles]
-        return {"files": self.files, "format": self.table.format, "columns": said}
+def _check_swapped(table: Cells, outcomes: Table | None, columns: Columns) -> None:
+    """MilError where the cell table has each patient once and the patients file has them many times."""
+    if outcomes is None:
+        return
+    found = [
+        next((frame[role.name] for role in named_roles(frame, asked) if role.role == "patient"), None)
+        for frame, asked in ((table.frame, columns), (outcomes.frame, Columns()))
+    ]
+    once, often = ((column.n_unique(), len(column)) if column is not None else (0, 0) for column in found)
+    if once[0] == once[1] > 1 and often[0] < often[1] > once[1]:
+        problem = f"The cell table has {once[1]:,} rows, each of another patient; the patients file has {often[1]:,}."
+        raise MilError(
+            problem,
+            "the two tables",
+            "They seem swapped: name the cells first, the patients after --patients.",
+        )
 
 
-def _stored(role: Role) -> str:
-    """What the cohort calls a column; a known one never as it calls what it knows itself."""
-    return KNOWN + role.name if role.role == "known" and role.name in OWN else role.name
-
-
-def _cohort(reading: _Reading, outcomes: Table | None) -> Cohort:
+def _cohort(reading: Reading, outcomes: Table | None) -> Cohort:
     rows = reading.table.frame.height
     patient, region = (_coded(reading.column(role), rows) for role in ("patient", "region"))
     order, offsets = _grouped(patient, region, reading)
     features, names, gaps = _features(reading, order)
-    owners = _owner_notes(reading, patient, region, offsets=offsets)
-    notes = [*reading.table.notes, *_role_notes(reading), *owners, *gaps]
+    owners = owner_notes(reading, patient, region, offsets=offsets)
+    notes = [*reading.table.notes, *role_notes(reading), *owners, *gaps]
     bags = _bags(reading, patient.take(order), region.take(order), order=order, offsets=offsets)
     if outcomes is not None:
         named = {role: reading.names(role)[0] for role in ("patient", "region") if reading.names(role)}
         bags, joined = join(bags, outcomes.frame, named=named, file=reading.files[-1])
-        notes += [*outcomes.notes, *joined, *_target_notes(reading, bags, order=order, offsets=offsets)]
+        notes += [*outcomes.notes, *joined, *target_notes(reading, bags, order=order, offsets=offsets)]
     bags, spelled = one_spelling(bags, merge=reading.columns.merge_labels)
     notes += spelled
+    codes = region.codes[order]
+    notes += value_notes(reading, features, names, bags=bags, region=codes, offsets=offsets)
     return Cohort.of(
         features,
         patient.take(order),
@@ -116,7 +110,7 @@ def _cohort(reading: _Reading, outcomes: Table | None) -> Cohort:
         bag=reading.columns.bag,
         order=order,
         inputs=rows,
-        notes=notes,
+        notes=graded(notes),
         source=reading.source(),
     )
 
@@ -128,22 +122,13 @@ def _coded(column: pl.Series | None, rows: int) -> pd.Categorical:
     """Text of every row as codes by first appearance."""
     if column is None:
         return pd.Categorical.from_codes(np.full(rows, -1, np.int32), categories=pd.Index([], dtype=object))
-    coded = _texts(column).rechunk().to_arrow().dictionary_encode()
+    coded = texts(column).rechunk().to_arrow().dictionary_encode()
     codes = coded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
     return pd.Categorical.from_codes(codes, categories=pd.Index(coded.dictionary.to_pylist(), dtype=object))
 
 
-def _texts(column: pl.Series) -> pl.Series:
-    """Values as text; whole numbers without a point; blanks are missing."""
-    if column.dtype.is_float():
-        whole = (column.drop_nulls().drop_nans() % 1 == 0).all()
-        column = column.fill_nan(None).cast(pl.Int64, strict=False) if whole else column.fill_nan(None)
-    texts = column.cast(pl.String).str.strip_chars()
-    return texts.set(texts == "", None)
-
-
 def _grouped(
-    patient: pd.Categorical, region: pd.Categorical, reading: _Reading
+    patient: pd.Categorical, region: pd.Categorical, reading: Reading
 ) -> tuple[np.ndarray, np.ndarray]:
     """The input rows that have a patient, sorted by bag, and where each bag begins and ends."""
     bag = patient.codes.astype(np.int64)
@@ -157,7 +142,7 @@ def _grouped(
 
 
 def _bags(
-    reading: _Reading,
+    reading: Reading,
     patient: pd.Categorical,
     region: pd.Categorical,
     *,
@@ -193,7 +178,7 @@ def _levels(column: pl.Series) -> tuple[np.ndarray, pl.Series]:
     return coded.indices.fill_null(-1).to_numpy(zero_copy_only=False), values
 
 
-def _contradiction(name: str, reading: _Reading, owner: list[Any], values: tuple[Any, Any]) -> MilError:
+def _contradiction(name: str, reading: Reading, owner: list[Any], values: tuple[Any, Any]) -> MilError:
     bag = reading.columns.bag
     one, other = (f"'{value:g}'" if isinstance(value, float) else f"'{value}'" for value in values)
     problem = f"'{name}' varies within {bag} '{' / '.join(map(str, owner))}': {one} and {other}."
@@ -206,7 +191,7 @@ def _contradiction(name: str, reading: _Reading, owner: list[Any], values: tuple
 # Cells
 
 
-def _features(reading: _Reading, order: np.ndarray) -> tuple[np.ndarray, list[str], list[Note]]:
+def _features(reading: Reading, order: np.ndarray) -> tuple[np.ndarray, list[str], list[Note]]:
     """The matrix in cohort order, the features' names, and what is missing or had to be taken for missing."""
     names, values = zip(*_measured(reading), strict=True)
     matrix = np.empty((len(order), len(names)), np.float32)
@@ -219,10 +204,10 @@ def _features(reading: _Reading, order: np.ndarray) -> tuple[np.ndarray, list[st
         block[endless] = np.nan
         infinite += endless.sum(axis=0)
         missing += np.isnan(block).sum(axis=0)
-    return matrix, list(names), [*_gap_notes(names, infinite, missing, cells=len(order))]
+    return matrix, list(names), [*gap_notes(names, infinite, missing, cells=len(order))]
 
 
-def _measured(reading: _Reading) -> Iterator[tuple[str, Callable[[np.ndarray], np.ndarray]]]:
+def _measured(reading: Reading) -> Iterator[tuple[str, Callable[[np.ndarray], np.ndarray]]]:
     """Every feature's name and how to get its values (N,) for given input rows."""
     others = {role.name for role in reading.roles if role.role != "feature"}
     for name in reading.names("feature"):
@@ -244,7 +229,7 @@ def _is_level(codes: np.ndarray, code: int, rows: np.ndarray) -> np.ndarray:
     return np.where(codes[rows] < 0, np.nan, codes[rows] == code)
 
 
-def _cells(reading: _Reading, region: pd.Categorical, order: np.ndarray) -> pd.DataFrame:
+def _cells(reading: Reading, region: pd.Categorical, order: np.ndarray) -> pd.DataFrame:
     """Everything kept of the cells, in cohort order, under the cohort's own names where it has one."""
     frame = reading.table.frame
     table: dict[str, Any] = {"region": region.take(order)}
@@ -261,7 +246,7 @@ def _cells(reading: _Reading, region: pd.Categorical, order: np.ndarray) -> pd.D
     ]
     for role in described:
         column, lab = frame[role.name], role.role == "cell_type"
-        own = "cell_type" if lab else _stored(role)
+        own = "cell_type" if lab else reading.stored(role)
         own = f"{own} (2)" if own in table or (own in OWN and not lab) else own
         text = role.role != "known" or not column.dtype.is_numeric()
         table[own] = _coded(column, len(column)).take(order) if text else column.gather(order).to_numpy()
@@ -275,94 +260,3 @@ def _cell_ids(ids: pl.Series) -> Any:
     if ids.dtype.is_integer() and not ids.null_count():
         return ids.cast(pl.Int64).to_numpy()
     return pd.array(ids.cast(pl.String).to_arrow(), dtype=TEXT)
-
-
-# What the user must know
-
-SUMMARIES = {
-    "features_ignored": "Features that the model does not know, ignored ({n}): {names}.",
-    "dropped_empty": "Columns without any value, left out ({n}): {names}.",
-    "dropped_constant": "Columns with one value everywhere, left out ({n}): {names}.",
-    "dropped_duplicate": "Columns that repeat another, left out ({n}): {names}.",
-    "sample_as_patient": "No column names the patient, so each value of {names} counts as one.",
-    "constant_within_patients": (
-        "Features that never vary within a {bag} ({n}): {names}. Most {bag}s have too few cells to tell whether they"
-        " describe the {bag}; drop them if they do."
-    ),
-}
-
-
-def _role_notes(reading: _Reading) -> Iterator[Note]:
-    for kind, words in SUMMARIES.items():
-        found = [role.name for role in reading.roles if role.kind == kind]
-        if found:
-            yield Note(kind, words.format(n=len(found), names=listed(found), bag=reading.columns.bag))
-    for role in reading.roles:
-        if role.role == "left out" and role.name in reading.columns.features:
-            yield Note("feature_left_out", f"'{role.name}' was named as a feature but left out: {role.why}.")
-
-
-def _target_notes(
-    reading: _Reading, bags: pd.DataFrame, *, order: np.ndarray, offsets: np.ndarray
-) -> Iterator[Note]:
-    """Of a target in both tables: whether the cell table agrees with the patients file, whose column is in `bags`."""
-    owner = np.repeat(np.arange(len(bags)), np.diff(offsets))
-    keys = ["patient", "region"][: 1 + (reading.columns.bag == "region")]
-    for name in [role.name for role in reading.roles if role.kind == "target_in_both" and role.name in bags]:
-        seen = pl.DataFrame({"b": owner, "cells": reading.table.frame[name].gather(order)}).unique()
-        seen = seen.with_columns(pl.Series(bags[name]).gather(seen["b"]).alias("patients"))
-        seen = seen.filter(_texts(seen["cells"]).is_not_null() & ~_alike(seen["cells"], seen["patients"]))
-        lone = seen.filter(seen["patients"].is_null())["b"].n_unique()
-        differing = seen.filter(seen["patients"].is_not_null())["b"].unique().sort().to_list()
-        who = listed([" / ".join(bags.loc[b, keys]) for b in differing])
-        said = f"differ for {len(differing)} of {len(bags)} {reading.columns.bag}s: {who}" if who else "agree"
-        said += f"; {reading.columns.bag}s with one in the cell table only: {lone}" if lone else ""
-        yield Note("target_in_both", f"'{name}' is in both tables; the patients file's is used. They {said}.")
-
-
-def _alike(one: pl.Series, other: pl.Series) -> pl.Series:
-    """Where two columns say the same, whatever types they have; never where `other` is missing."""
-    if one.dtype.is_numeric() and other.dtype.is_numeric():
-        return (one.cast(pl.Float32) == other.cast(pl.Float32)).fill_null(value=False)
-    return (_texts(one).str.to_lowercase() == _texts(other).str.to_lowercase()).fill_null(value=False)
-
-
-def _owner_notes(
-    reading: _Reading, patient: pd.Categorical, region: pd.Categorical, *, offsets: np.ndarray
-) -> Iterator[Note]:
-    rows, bag = reading.table.frame.height, reading.columns.bag
-    if offsets[-1] < rows:
-        words = f"{rows - offsets[-1]:,} of {rows:,} cells have no patient and were left out."
-        yield Note("cells_without_patient", words)
-    single = int((np.diff(offsets) == 1).sum())
-    if single:
-        words = f"{bag.capitalize()}s with one cell only, so without a score leaving it out: {single}."
-        yield Note("one_cell", words)
-    ids = reading.column("cell")
-    if ids is not None:
-        keys = {"patient": patient.codes, "region": region.codes, "id": ids}
-        repeats = int((pl.DataFrame(keys).is_duplicated() & ids.is_not_null()).sum())
-        if repeats:
-            words = f"{repeats:,} of {rows:,} cells share their cell id with another of the same patient and region."
-            yield Note("duplicate_cell_ids", words)
-
-
-def _gap_notes(
-    names: Sequence[str], infinite: np.ndarray, missing: np.ndarray, *, cells: int
-) -> Iterator[Note]:
-    """`infinite` and `missing` (F,) count values; the infinite ones are among the missing."""
-    if infinite.any():
-        where = listed([name for name, many in zip(names, infinite, strict=True) if many])
-        yield Note(
-            "infinite_values", f"Infinite values, counted as missing ({infinite.sum():,}), in {where}."
-        )
-    if missing.any():
-        worst, values = int(missing.argmax()), cells * len(names)
-        share = f"{missing.sum():,} of {values:,} ({missing.sum() / values:.2%})"
-        most = f"most in '{names[worst]}': {missing[worst]:,}"
-        done = (
-            "The networks fill them from the training patients of each fold; the neighbour graph and the plain"
-            " baselines from all cells, without labels."
-        )
-        words = f"Missing feature values: {share}, in {(missing > 0).sum()} of {len(names)} features ({most}). {done}"
-        yield Note("missing_values", words)

@@ -514,7 +514,7 @@ REAL = [
         "keren_tnbc_mibi/cells.parquet",
         "keren_tnbc_mibi/patients.csv",
         Columns(drop=("Au", "Si")),
-        (189_380, 43, 39),
+        (189_380, 42, 39),  # without the code of the cell type
     ),
     ("melanoma_imc_ici/cells.parquet", "melanoma_imc_ici/patients.csv", Columns(), (112_497, 35, 30)),
     ("lung_mif_mxfda/cells.parquet", "lung_mif_mxfda/patients.csv", Columns(bag="region"), (285_412, 6, 247)),

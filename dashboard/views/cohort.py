@@ -21,16 +21,6 @@ if TYPE_CHECKING:
 STAGES = ("reading", "saving")
 ROLES = ("patient", "region", "cell", "x", "y", "cell_type", "feature", "label", "known", "kept", "left out")
 ONCE = ("patient", "region", "cell", "x", "y", "cell_type", "known")
-GRAVE = (
-    "missing",
-    "unmatched",
-    "duplicate",
-    "infinite",
-    "one_cell",
-    "mixed",
-    "cells_without",
-    "patients_without",
-)
 
 
 @widgets.caught
@@ -106,7 +96,7 @@ def _failed(job: Job) -> None:
 
 
 def _loaded(cohort: Cohort) -> None:
-    grave = [note for note in cohort.notes if note.kind.startswith(GRAVE)]
+    grave = [note for note in cohort.notes if note.severity != "note"]
     ready = f"{widgets.plural(cohort.B, cohort.bag)} with {cohort.N:,} cells are ready to train on."
     widgets.finding(f"{ready} {widgets.plural(len(grave), 'thing')} to know first." if grave else ready)
     _facts(cohort)
@@ -216,16 +206,15 @@ def _facts(cohort: Cohort) -> None:
 
 
 def _checks(cohort: Cohort) -> None:
-    """What the reader must know, the grave first."""
-    notes = sorted(cohort.notes, key=lambda note: not note.kind.startswith(GRAVE))
-    if not notes:
+    """What the reader must know, the grave first, each with what to do."""
+    if not cohort.notes:
         widgets.quiet("All checks passed.")
-    for note in notes[:3]:
-        widgets.card("warn" if note.kind.startswith(GRAVE) else "note", note.words)
-    if notes[3:]:
-        with st.expander(f"{len(notes) - 3} more"):
-            for note in notes[3:]:
-                widgets.card("note", note.words)
+    for note in cohort.notes[:3]:
+        widgets.card(note.severity, note.words, note.fix)
+    if cohort.notes[3:]:
+        with st.expander(f"{len(cohort.notes) - 3} more"):
+            for note in cohort.notes[3:]:
+                widgets.card(note.severity, note.words, note.fix)
 
 
 def _charts(cohort: Cohort) -> None:
