@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 __all__ = ["cli", "main"]
 
 PORT = 8501
-GRADES = {"stop": "Problem", "warn": "Warning", "note": "Note"}  # of what a reader of tables noticed
 HERE_ONLY = ("127.0.0.1", "localhost", "::1")
 
 
@@ -408,7 +407,8 @@ def _describe(cohort: Cohort) -> None:
     if labels:
         click.echo(f"\nOf each {cohort.bag}: {', '.join(_plain(name) for name in labels)}.")
     for note in cohort.notes:
-        click.echo(f"{GRADES[note.severity]}: {_plain(note.words)}")
+        grave = " [read this first]" * (note.severity == "warn")
+        click.echo(f"{'Problem' if note.severity == 'stop' else 'Note'}: {_plain(note.words)}{grave}")
         for name, words in (("Where", note.where), ("Fix", note.fix)):
             if words:
                 click.echo(f"  {name}: {_plain(words)}")

@@ -46,7 +46,9 @@ def read_parquet(path: Path, wanted: Collection[str]) -> Table:
 def read_feather(path: Path, wanted: Collection[str]) -> Table:
     """A Feather (Arrow IPC) file."""
     with pa.memory_map(str(path)) as file:
-        return Table(pl.from_arrow(pa.ipc.open_file(file).read_all()), "Feather")  # type: ignore[arg-type]
+        table = pa.ipc.open_file(file).read_all()
+        table.validate(full=True)  # damaged offsets would end the process
+        return Table(pl.DataFrame(table), "Feather")
 
 
 # h5ad
@@ -58,8 +60,12 @@ def read_h5ad(path: Path, wanted: Collection[str]) -> Table:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of old files and newer versions: nothing the user can mend
         import anndata
+        from anndata._io.specs.registry import IORegistryError
 
-        data = anndata.read_h5ad(path)
+        try:
+            data = anndata.read_h5ad(path)
+        except IORegistryError as error:
+            raise ValueError(str(error)) from None
     columns = {str(name): _observed(data.obs[name]) for name in data.obs}
     if "spatial" in data.obsm:
         place = np.asarray(data.obsm["spatial"], np.float32)
@@ -78,19 +84,21 @@ def _check_links(path: Path) -> None:
     """MilError where a part of the file lies in another file, or claims more than the file can hold."""
     import h5py
 
-    def look(name: str, thing: Any) -> None:
-        link = file.get(name, getlink=True)
-        elsewhere = isinstance(link, h5py.ExternalLink)
+    links: dict[str, Any] = {}
+    parts: dict[str, tuple[bool, int]] = {}
+
+    def look(name: str, thing: Any) -> None:  # raises nothing: h5py may lose it
         if isinstance(thing, h5py.Dataset):
-            elsewhere = elsewhere or bool(thing.external) or thing.is_virtual
-            _check_claim(path, thing.nbytes)
-        if elsewhere:
-            problem = f"'{path.name}' keeps '{name}' in another file."
-            raise MilError(problem, str(path), "Write it anew with all its parts inside.")
+            parts[name] = (bool(thing.external) or thing.is_virtual, thing.nbytes)
 
     with h5py.File(path) as file:
-        file.visititems_links(lambda name, link: look(name, None))
+        file.visititems_links(links.__setitem__)
         file.visititems(look)
+    elsewhere = [name for name, link in links.items() if isinstance(link, h5py.ExternalLink)]
+    for name in elsewhere + [name for name, (outside, _) in parts.items() if outside]:
+        problem = f"'{path.name}' keeps '{name}' in another file."
+        raise MilError(problem, str(path), "Write it anew with all its parts inside.")
+    _check_claim(path, max((size for _, size in parts.values()), default=0))
 
 
 def _observed(column: Any) -> pl.Series:
@@ -132,8 +140,12 @@ def read_fcs(path: Path, wanted: Collection[str]) -> Table:
     """An FCS file, on the scale its keywords give; channels under their marker ($PnS) where they have one."""
     import flowio
 
-    data = flowio.FlowData(path)
-    values = np.asarray(data.as_array(preprocess=True), np.float32)
+    try:
+        with path.open("rb") as file:
+            data = flowio.FlowData(file)
+        values = np.asarray(data.as_array(preprocess=True), np.float32)
+    except flowio.exceptions.FlowIOException as error:
+        raise ValueError(str(error)) from None
     titles = [
         marker.strip() or channel.strip()
         for marker, channel in zip(data.pns_labels, data.pnn_labels, strict=True)

@@ -174,7 +174,7 @@ def value_notes(
     if reading.columns.trained:
         return  # nothing is trained on these
     yield from _bag_notes(reading, bags, region, offsets)
-    wanted = [name for name in reading.columns.labels if name in bags] or list(bags)
+    wanted = [name for name in dict.fromkeys(reading.columns.labels) if name in bags] or list(bags)
     yield from _label_notes(features, columns, bags[wanted], offsets)
     yield from _unit_notes(reading)
     yield from _range_notes(features[:: max(1, len(features) // LOOKED_AT)], columns)

@@ -43,6 +43,7 @@ DAMAGE = (
     LookupError,
     MemoryError,
     RuntimeError,
+    SystemError,
     TypeError,
     ValueError,
     struct.error,
