@@ -83,6 +83,7 @@ SUMMARIES = {
 
 
 def role_notes(reading: Reading) -> Iterator[Note]:
+    """What was left out or taken for something, column by column."""
     for kind, words in SUMMARIES.items():
         found = [role.name for role in reading.roles if role.kind == kind]
         if found:
@@ -120,6 +121,7 @@ def _alike(one: pl.Series, other: pl.Series) -> pl.Series:
 def owner_notes(
     reading: Reading, patient: pd.Categorical, region: pd.Categorical, *, offsets: np.ndarray
 ) -> Iterator[Note]:
+    """Cells without a patient, patients of one cell, and cell ids that come again; `offsets` in cohort order."""
     rows, bag = reading.table.frame.height, reading.columns.bag
     if offsets[-1] < rows:
         words = f"{rows - offsets[-1]:,} of {rows:,} cells have no patient and were left out."
