@@ -457,6 +457,24 @@ def _conclude_new(found: Analysis, out: Path, seconds: float) -> None:
 @cli.command()
 @click.argument("analysis", type=click.Path(path_type=Path))
 @click.option(
+    "--to",
+    "form",
+    required=True,
+    type=click.Choice(["csv", "parquet", "xlsx", "h5ad", "qupath", "geojson"]),
+    help="What other software is to read.",
+)
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="File or folder to write.")
+def export(*, analysis: Path, form: str, out: Path) -> None:
+    """Write what ANALYSIS says of every cell in a form that other software reads."""
+    from milcore.analysis import Analysis
+    from milcore.export import export
+
+    click.echo(f"Written: {export(Analysis.open(analysis), form, out)}")
+
+
+@cli.command()
+@click.argument("analysis", type=click.Path(path_type=Path))
+@click.option(
     "--out", required=True, type=click.Path(path_type=Path), help="File to write: FILE.html or FILE.pdf."
 )
 @click.option(

@@ -128,6 +128,7 @@ def test_run_talks(tiny_run: Run) -> None:
         "attention",
         "evidence",
         "validation",
+        "phenotypes",
         "umap",
         "saving",
     ]
