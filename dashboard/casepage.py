@@ -16,14 +16,14 @@ from dashboard.theme import percent, short
 if TYPE_CHECKING:
     from milcore.analysis import Analysis
 
-__all__ = ["headline", "patient_page", "ramp", "span", "strip", "tissue"]
+__all__ = ["bags", "headline", "patient_page", "ramp", "span", "strip", "tissue"]
 
 MAPS = 4  # tissue maps of one patient
 
 
 def patient_page(analysis: Analysis, patient: str, anchor: str) -> Page:
     """The page of one patient."""
-    found = _bags(analysis, patient)
+    found = bags(analysis, patient)
     known = [outcome.truth(analysis.facts, row) or "no label" for row in found]
     cells = f"{len(rows_of(analysis.cohort, patient)):,} cells"
     head: list[Block] = [
@@ -44,7 +44,7 @@ def patient_page(analysis: Analysis, patient: str, anchor: str) -> Page:
     return Page(short(patient, 60), anchor, (*head, *said, *parts))
 
 
-def _bags(analysis: Analysis, patient: str) -> list[dict[Any, Any]]:
+def bags(analysis: Analysis, patient: str) -> list[dict[Any, Any]]:
     """The patient's rows of `outcome.patients`: one, or one for each region that is predicted."""
     table = outcome.patients(analysis)
     return table[table["patient"].astype(str) == patient].to_dict("records")

@@ -495,18 +495,15 @@ def report(*, analysis: Path, out: Path, patients: tuple[str, ...], paper: str, 
     if out.is_dir() or not out.absolute().parent.is_dir():
         problem = f"'{out}' cannot be written."
         raise MilError(problem, "--out", "Name a file in a folder that exists.")
-    from dashboard.report import written
+    from dashboard import paper as sheets
+    from dashboard import report as reports
+    from dashboard import webpage
     from milcore.analysis import Analysis
 
     with _telling() as progress, progress.stage("report"):
-        made, key = written(
-            Analysis.open(analysis),
-            ending.lstrip("."),
-            patients=patients,
-            size=paper,
-            pseudonyms=pseudonyms,
-            progress=progress,
-        )
+        found = Analysis.open(analysis)
+        document, key = reports.drafted(found, patients=patients, pseudonyms=pseudonyms, progress=progress)
+        made = sheets.pdf(document, size=paper) if ending == ".pdf" else webpage.html(document).encode()
         _write_whole(out, made)
     click.echo(f"Written: {out}")
     if key is not None:

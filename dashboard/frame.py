@@ -1,4 +1,4 @@
-"""What surrounds every view: the six views with their ticks, and what is open."""
+"""What surrounds every view: the views with their ticks, and what is open."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from dashboard import state, theme, widgets
-from dashboard.views import cells, cohort, patient, predictions, report, train
+from dashboard.views import analyses, cells, cohort, patient, predictions, report, train
 
 if TYPE_CHECKING:
     from streamlit.navigation.page import Page
@@ -19,6 +19,7 @@ VIEWS = {
     "patient": ("Patient", patient.render),
     "cells": ("Cells", cells.render),
     "report": ("Report", report.render),
+    "analyses": ("Analyses", analyses.render),
 }
 
 
@@ -68,4 +69,4 @@ def _chooser(known: list[tuple[str, dict[str, Any]]]) -> None:
 def _words(key: str, facts: dict[str, Any]) -> str:
     main = facts["main"]
     score = f", {theme.score_name(main)} {facts['scores'][main]['value']:.2f}"
-    return f"{theme.short(facts['settings']['target'], 30)}{score} ({key[6:8]}/{key[4:6]} {key[9:11]}:{key[11:13]})"
+    return f"{analyses.title(key, facts)}{score} ({key[6:8]}/{key[4:6]} {key[9:11]}:{key[11:13]})"

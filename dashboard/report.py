@@ -10,7 +10,7 @@ import datetime
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from dashboard import casepage, drivers, method, outcome, paper, pictures, theme, trust, webpage
+from dashboard import casepage, drivers, method, outcome, pictures, theme, trust, webpage
 from dashboard import pseudonyms as masking
 from dashboard.document import (
     BANNER,
@@ -33,7 +33,7 @@ from milcore.progress import Progress
 if TYPE_CHECKING:
     from milcore.analysis import Analysis
 
-__all__ = ["describe", "html", "pdf", "telling", "written"]
+__all__ = ["check", "describe", "drafted", "html", "telling"]
 
 _ORDER = (
     "(pairs of one fold, mean over repeats); 0.5 is chance, 1 is perfect; its interval is where this procedure lies on "
@@ -66,37 +66,22 @@ def html(
     return webpage.html(describe(analysis, patients=patients, progress=progress))
 
 
-def pdf(
+def drafted(
     analysis: Analysis,
-    *,
-    patients: Sequence[str] | None = None,
-    size: str = "a4",
-    progress: Progress | None = None,
-) -> bytes:
-    """`describe` as a PDF on paper of a `size` of `paper.SIZES`."""
-    return paper.pdf(describe(analysis, patients=patients, progress=progress), size=size)
-
-
-def written(
-    analysis: Analysis,
-    form: str,
     *,
     patients: Sequence[str] = (),
-    size: str = "a4",
     pseudonyms: bool = False,
     progress: Progress | None = None,
-) -> tuple[bytes, bytes | None]:
-    """A file of the form `pdf` or `html` and, with `pseudonyms`, the key to them as CSV. `patients` are named as in the
-    tables; none: `telling`."""
+) -> tuple[Document, bytes | None]:
+    """The report and, with `pseudonyms`, the key to them as CSV. `patients` are named as in the tables; none:
+    `telling`."""
     chosen, key = list(patients), None
     if pseudonyms:
+        check(analysis, chosen)
         masked = masking.masked(analysis)
-        _check(analysis, chosen)
         analysis, chosen = masked.analysis, [masked.names[name] for name in chosen]
         key = masked.key.to_csv(index=False).encode()
-    if form == "pdf":
-        return pdf(analysis, patients=chosen or None, size=size, progress=progress), key
-    return html(analysis, patients=chosen or None, progress=progress).encode(), key
+    return describe(analysis, patients=chosen or None, progress=progress), key
 
 
 def describe(
@@ -107,7 +92,7 @@ def describe(
     MilError for a patient who is not in the analysis.
     """
     chosen = telling(analysis) if patients is None else [str(name) for name in patients]
-    _check(analysis, chosen)
+    check(analysis, chosen)
     told, pages = progress or Progress(), [_cohort_page(analysis, chosen)]
     for k, name in enumerate(chosen):
         told.share((k + 1) / (len(chosen) + 1))
@@ -115,7 +100,7 @@ def describe(
     return Document(f"Milscope: {analysis.settings.target}", tuple(pages))
 
 
-def _check(analysis: Analysis, patients: Sequence[str]) -> None:
+def check(analysis: Analysis, patients: Sequence[str]) -> None:
     """MilError for a patient who is not in the analysis."""
     there = set(analysis.predictions["patient"].astype(str))
     for name in patients:

@@ -73,6 +73,14 @@ class Session:
     seed: int = 0
     # the Report view
     paged: list[str] = field(default_factory=list)
+    form: str = "html"
+    paper: str = "a4"
+    pseudonyms: bool = False
+    preview: bool = True
+    made: dict[str, Any] = field(default_factory=dict)  # the last report: what was asked, and the files
+    shown: list[str] = field(default_factory=list)  # patients on slides, of the analysis `shown_of`
+    shown_of: str = ""
+    slides: dict[str, Any] = field(default_factory=dict)  # the last slides
     # jobs this tab waits for, and failed ones it has put away
     waiting: str = ""
     dismissed: set[str] = field(default_factory=set)
@@ -240,6 +248,11 @@ def analysis() -> Analysis | None:
     """The analysis of this tab, None when there is none yet. MilError when it is damaged."""
     key = session().analysis
     return _analysis(str(workspace().root), key) if workspace().has_analysis(key) else None
+
+
+def opened(key: str) -> Analysis:
+    """Any analysis of the workspace. MilError when it is missing or damaged."""
+    return _analysis(str(workspace().root), key)
 
 
 @st.cache_resource(max_entries=6, show_spinner="Opening the analysis")

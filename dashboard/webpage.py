@@ -1,4 +1,4 @@
-"""A document as one HTML page that needs no network, no script and no browser of ours; it prints as it reads."""
+"""A document as one HTML file that needs no network: a page that is read and printed without a script, or slides."""
 
 from __future__ import annotations
 
@@ -24,29 +24,41 @@ from dashboard.document import (
 )
 from dashboard.svg import Picture, safe
 
-__all__ = ["blocks", "html"]
+__all__ = ["html", "slides"]
 
+HERE = Path(__file__).parent
 PARAGRAPH = {"plain": "", "banner": "ruo"}  # its class, where that is not the style's name
 
 
 def html(document: Document) -> str:
-    """The whole page."""
-    style = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
+    """The whole document as one page."""
     first, *others = document.pages
-    pages = [f"<main>{blocks(first.blocks)}", *(_section(page) for page in others), "</main>"]
+    pages = [_blocks(first.blocks), *(_section(page, "patient") for page in others)]
+    return _page(document.title, "report.css", f"<main>{''.join(pages)}</main>")
+
+
+def slides(document: Document) -> str:
+    """The pages as slides, each as large as the screen; arrow keys turn them. Without a script one scrolls."""
+    pages = "".join(_section(page, "slide") for page in document.pages)
+    script = (HERE / "slides.js").read_text(encoding="utf-8")
+    return _page(document.title, "slides.css", f"<main>{pages}</main><script>{script}</script>")
+
+
+def _page(title: str, style: str, body: str) -> str:
     return (
         '<!doctype html>\n<html lang="en-GB"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>{safe(document.title)}</title><style>{style}</style></head>\n<body>{''.join(pages)}</body></html>\n"
+        f"<title>{safe(title)}</title><style>{(HERE / style).read_text(encoding='utf-8')}</style></head>\n"
+        f"<body>{body}</body></html>\n"
     )
 
 
-def _section(page: Page) -> str:
+def _section(page: Page, kind: str) -> str:
     label = f'aria-label="{safe(page.name)}"'
-    return f'<section class="patient" id="{safe(page.anchor)}" {label}>{blocks(page.blocks)}</section>'
+    return f'<section class="{kind}" id="{safe(page.anchor)}" {label}>{_blocks(page.blocks)}</section>'
 
 
-def blocks(some: Sequence[Block]) -> str:
+def _blocks(some: Sequence[Block]) -> str:
     """Blocks as HTML."""
     return "".join(_block(block) for block in some)
 
@@ -68,7 +80,7 @@ def _block(block: Block) -> str:
         case Ramp():
             return _ramp(block)
         case Group():
-            inner = blocks(block.blocks)
+            inner = _blocks(block.blocks)
             return f'<div class="pale">{inner}</div>' if block.pale else inner
     assert_never(block)
 

@@ -11,7 +11,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from dashboard import figures, state, theme
+from dashboard import browser, figures, state, theme
 from dashboard.jobs import Job
 from milcore.errors import MilError
 
@@ -109,10 +109,15 @@ def markdown(words: object) -> str:
 
 
 def chart(figure: go.Figure, key: str, **more: Any) -> Any:
-    """Draws a figure of `dashboard.figures` in the theme of the browser, with its words for screen readers."""
+    """Draws a figure of `dashboard.figures` in the theme of the browser, with its words for screen readers and buttons
+    that save it."""
     theme.dress(figure, dark=state.dark())
-    config = {"displaylogo": False, "displayModeBar": False, "responsive": True} | more.pop("config", {})
-    return st.plotly_chart(figure, key=key, theme=None, config=config, alt=figures.alt(figure), **more)
+    config = {"displaylogo": False, "modeBarButtons": [["toImage"]], "responsive": True} | more.pop(
+        "config", {}
+    )
+    event = st.plotly_chart(figure, key=key, theme=None, config=config, alt=figures.alt(figure), **more)
+    browser.save(figure, key)
+    return event
 
 
 def caught(render: Callable[[], None]) -> Callable[[], None]:

@@ -1,7 +1,8 @@
 """The folder that keeps a user's work: cohorts, analyses, uploads and the records of jobs.
 
 cohorts/<key>/      one cohort, key = first 16 letters of its fingerprint
-analyses/<id>/      one analysis, id = time stamp and short hash
+analyses/<id>/      one analysis, id = time stamp and short hash; about.json: what the user calls it, chosen slides
+deleted/<id>/       analyses that were deleted and can be brought back
 uploads/<hash>/     tables as they were uploaded
 jobs/<id>.json      what was asked and what became of it; <id>.log what it said on its way
 """
@@ -78,6 +79,46 @@ class Workspace:
         for part in every:
             shutil.rmtree(part, ignore_errors=True) if part.is_dir() else part.unlink(missing_ok=True)
         return len(every)
+
+    def every_analysis(self) -> list[tuple[str, dict[str, Any]]]:
+        """(id, analysis.json) of every analysis of any cohort, the newest first."""
+        return list(_described(self.root / "analyses", "analysis.json"))
+
+    def about(self, key: str) -> dict[str, Any]:
+        """What the user added to an analysis: `name`, and `slides`, the patients of its presentation."""
+        return read_json(self.analysis(key) / "about.json") or {}
+
+    def note(self, key: str, **facts: Any) -> None:
+        """Adds to `about`."""
+        if self.has_analysis(key):
+            write_json(self.analysis(key) / "about.json", self.about(key) | facts)
+
+    def size(self, key: str) -> int:
+        """Bytes on disk of an analysis, without its cohort."""
+        return sum(path.stat().st_size for path in self.analysis(key).rglob("*") if path.is_file())
+
+    def delete(self, key: str) -> None:
+        """Puts an analysis aside, so that `restore` can bring it back."""
+        self._move(key, self.analysis(key), self.root / "deleted" / key)
+
+    def restore(self, key: str) -> None:
+        """Brings a deleted analysis back."""
+        self._move(key, self.root / "deleted" / key, self.analysis(key))
+
+    def purge(self, key: str) -> None:
+        """Removes a deleted analysis for good."""
+        if KEY.fullmatch(key):
+            shutil.rmtree(self.root / "deleted" / key, ignore_errors=True)
+
+    def deleted(self) -> list[tuple[str, dict[str, Any]]]:
+        """(id, analysis.json) of what can be brought back, the newest first."""
+        return list(_described(self.root / "deleted", "analysis.json"))
+
+    @staticmethod
+    def _move(key: str, source: Path, goal: Path) -> None:
+        if KEY.fullmatch(key) and source.is_dir() and not goal.exists():
+            goal.parent.mkdir(parents=True, exist_ok=True)
+            source.rename(goal)
 
     def keep_upload(self, name: str, content: BinaryIO) -> Path:
         """Stores one uploaded file under a name that is safe on disk; the same bytes are stored once."""

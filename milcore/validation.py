@@ -80,16 +80,20 @@ def leading(level: np.ndarray, plan: Plan, task: Task, *, widening: float, seed:
     return _with_spread(value, interval, ranked)
 
 
-def difference(level: np.ndarray, other: np.ndarray, plan: Plan, task: Task) -> dict[str, float]:
-    """{value, se} of the leading score of `level` less that of `other` (R, B, K), on the same patients and folds.
+def difference(
+    level: np.ndarray, other: np.ndarray, plan: Plan, task: Task, *, other_plan: Plan | None = None
+) -> dict[str, float]:
+    """{value, se} of the leading score of `level` less that of `other` (R, B, K), on the same patients; and on the same
+    folds, unless `other` was dealt its own.
 
     The standard error is the jackknife's over patients (Efron & Stein, Ann Stat 1981): both models are taken as given.
     """
     known = np.flatnonzero(task.labelled)
-    y, fold, groups = task.y[known][None], plan.fold[:, known], plan.groups[known]
+    y, groups = task.y[known][None], plan.groups[known]
+    pairs = [(level, plan.fold[:, known]), (other, (other_plan or plan).fold[:, known])]
 
     def apart(kept: np.ndarray) -> float:
-        both = [task.ranked(s[:, known[kept]], y[:, kept], fold[:, kept]).mean() for s in (level, other)]
+        both = [task.ranked(s[:, known[kept]], y[:, kept], fold[:, kept]).mean() for s, fold in pairs]
         return float(both[0] - both[1])
 
     without = np.array([apart(groups != one) for one in np.unique(groups)])

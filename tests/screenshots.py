@@ -11,7 +11,7 @@ from playwright.sync_api import Page
 
 from tests.browsing import MINUTES, browser, finding, go, open_sample, served, settle, to_train
 
-VIEWS = ("Cohort", "Train", "Predictions", "Patient", "Cells", "Report")
+VIEWS = ("Cohort", "Train", "Predictions", "Patient", "Cells", "Report", "Analyses")
 TALLEST = 2400  # pixels; what lies below needs no picture
 
 
@@ -55,7 +55,7 @@ def train(page: Page, address: str, effort: str) -> None:
 def picture(page: Page, path: Path, width: int) -> None:
     """The whole view, however tall it is."""
     script = "() => document.querySelector('[data-testid=stMainBlockContainer]').scrollHeight"
-    page.set_viewport_size({"width": width, "height": min(page.evaluate(script) + 40, TALLEST)})
+    page.set_viewport_size({"width": width, "height": max(480, min(page.evaluate(script) + 40, TALLEST))})
     settle(page)
     page.screenshot(path=path)
     page.set_viewport_size({"width": width, "height": 900})

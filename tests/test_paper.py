@@ -38,7 +38,7 @@ def one(*blocks: object) -> Document:
 @needs_poppler
 def test_it_says_what_the_page_says(analysis: Analysis, tmp_path: Path) -> None:
     patients = ["P01", NASTY]
-    text = words_of(report.pdf(analysis, patients=patients), tmp_path).replace("\u00a0", " ")
+    text = words_of(paper.pdf(report.describe(analysis, patients=patients)), tmp_path).replace("\u00a0", " ")
     document = report.describe(analysis, patients=patients)
     squeezed, unseen = re.sub(r"\s", "", text), {document.title, *(p.words for p in pictures_of(document))}
     lost = [line for line in document.text.splitlines() if line not in unseen]
@@ -49,16 +49,17 @@ def test_it_says_what_the_page_says(analysis: Analysis, tmp_path: Path) -> None:
 
 
 def test_both_sizes_same_bytes_and_nothing_from_outside(analysis: Analysis) -> None:
-    a4, letter = (report.pdf(analysis, patients=["P01"], size=size) for size in ("a4", "letter"))
+    document = report.describe(analysis, patients=["P01"])
+    a4, letter = (paper.pdf(document, size=size) for size in ("a4", "letter"))
     assert b"/MediaBox [ 0 0 595.2756 841.8898 ]" in a4
     assert b"/MediaBox [ 0 0 612 792 ]" in letter
-    assert a4 == report.pdf(analysis, patients=["P01"])
+    assert a4 == paper.pdf(document)
     for sign in (b"/JavaScript", b"/URI", b"/Launch", b"/EmbeddedFile"):
         assert sign not in a4
     assert b"/FontFile2" in a4, "the font travels with the file"
     assert b"/Outlines" in a4
     with pytest.raises(MilError, match="a3"):
-        report.pdf(analysis, patients=[], size="a3")
+        paper.pdf(document, size="a3")
 
 
 @needs_poppler

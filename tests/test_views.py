@@ -398,6 +398,13 @@ def test_science_and_figures_know_no_screen() -> None:
         "theme",
         "figures",
         "report",
+        "document",
+        "webpage",
+        "paper",
+        "slides",
+        "pseudonyms",
+        "chartdata",
+        "comparing",
         "cli",
         "selection",
         "picks",
@@ -421,3 +428,82 @@ def test_targets_and_reach() -> None:
 
 def test_no_thread_is_left() -> None:
     assert threading.active_count() < 30
+
+
+# ---------------------------------------------------------------- what is kept and taken away
+
+KEY = "20260101-120000-abcdef"
+
+
+def open_at(loaded: Path, view: str) -> AppTest:
+    return page(view, cohort=cohort_key(loaded), analysis=KEY)
+
+
+def test_the_report_is_made_and_its_choice_remembered(loaded: Path) -> None:
+    at = open_at(loaded, "report")
+    at = button(at, "Make the report").click().run()
+    assert not at.exception
+    labels = [each.label for each in at.get("download_button")]
+    assert any(label.startswith("Download the report (HTML") for label in labels)
+    at.checkbox[0].check().run()
+    assert not any(label.startswith("Download the report") for label in _downloads(at)), (
+        "another was asked for"
+    )
+    at = button(at, "Make the report").click().run()
+    assert "Download the key to the pseudonyms" in _downloads(at)
+    at.multiselect[1].set_value(["P01"]).run()
+    at = button(at, "Prepare the slides").click().run()
+    assert not at.exception
+    assert "Download the slides (HTML)" in _downloads(at)
+    assert Workspace(loaded).about(KEY)["slides"] == ["P01"]
+
+
+def _downloads(at: AppTest) -> list[str]:
+    return [each.label for each in at.get("download_button")]
+
+
+def test_kept_analyses_are_named_repeated_deleted_and_brought_back(
+    loaded: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dashboard.views import analyses
+
+    monkeypatch.setattr(analyses, "_table", lambda kept: [0])
+    at = open_at(loaded, "analyses")
+    assert not at.exception
+    at.text_input[0].set_value(HOSTILE)
+    at = button(at, "Rename").click().run()
+    assert Workspace(loaded).about(KEY)["name"] == HOSTILE
+    at = button(at, "Delete").click().run()
+    assert not at.exception
+    assert not Workspace(loaded).has_analysis(KEY)
+    at = button(at, "Undo").click().run()
+    assert not at.exception
+    assert Workspace(loaded).has_analysis(KEY)
+    Workspace(loaded).note(KEY, name="")
+
+
+def test_two_analyses_side_by_side(loaded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dashboard.views import analyses
+
+    twice = Workspace(loaded).every_analysis() * 2
+    monkeypatch.setattr(Workspace, "every_analysis", lambda self: twice)
+    monkeypatch.setattr(analyses, "_table", lambda kept: [0, 1])
+    monkeypatch.setattr(analyses, "title", lambda key, facts: next(titles))
+    titles = iter(f"one {k}" for k in range(100))
+    at = open_at(loaded, "analyses")
+    assert not at.exception
+    assert "+0.00 with a standard error of 0.00, no clear difference" in words(at)
+    assert "1.00 in the median" in words(at)
+
+
+def test_repeating_fills_the_form(loaded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dashboard.views import analyses
+
+    filled: dict[str, Any] = {}
+    monkeypatch.setattr(state, "jump", lambda **changes: filled.update(changes))
+    facts = Workspace(loaded).every_analysis()[0][1]
+    analyses._fill(facts["settings"], facts)
+    assert filled["target"] == "response"
+    assert filled["pooling"] == "neighbourhood"
+    assert filled["kind"] == "binary"
+    assert set(filled) <= set(state.Session.__dataclass_fields__)
