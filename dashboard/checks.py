@@ -21,6 +21,7 @@ __all__ = [
     "calibration",
     "confounders",
     "confusion",
+    "deletion",
     "faithfulness",
     "fit",
     "null",
@@ -32,6 +33,8 @@ BAND = "rgba(139,146,156,0.35)"  # theme.MISSING, seen through
 LINES = {
     "importance": {"color": theme.AGAINST, "width": 2.5},
     "evidence": {"color": theme.MISSING, "width": 2, "dash": "dash"},
+    "leave_out": {"color": theme.MISSING, "width": 2, "dash": "dashdot"},
+    "phenotype": {"color": theme.FOR, "width": 2},
     "attention": {"color": theme.ramp("attention")[2][1], "width": 2},
 }
 
@@ -264,35 +267,35 @@ def _intervals(scored: Sequence[tuple[str, Mapping[str, Any]]], facts: Mapping[s
 
 
 def faithfulness(analysis: Analysis) -> go.Figure:
-    """Score lost as cells are taken away in the order of importance, evidence and attention, over the band of random
-    orders (95 %); mean over patients."""
-    found = analysis.facts.get("faithfulness")
+    """Score lost as cells are taken away in the order of each explanation, over the band of random orders (95 %); mean
+    over patients."""
+    found, words = analysis.facts.get("faithfulness"), trust.faithful(analysis)
     if not found:
-        return nothing(trust.faithful(analysis))
+        return nothing(words)
+    figure = deletion(found, analysis.facts)
+    return finish(figure, f"Score lost as cells are taken away, mean over patients. {words}")
+
+
+def deletion(found: Mapping[str, Any], facts: Mapping[str, Any]) -> go.Figure:
+    """Curves of `milcore.faithfulness`, of all patients or of one."""
     x, chance = found["steps"], found["random"]
     band = {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip"}
     figure = go.Figure(go.Scatter(x=x, y=chance["low"], showlegend=False, **band))
     figure.add_scatter(
         x=x, y=chance["high"], fill="tonexty", fillcolor=BAND, name="random order (95 %)", **band
     )
-    orders = (
-        ("attention", "evidence", "importance")
-        if trust.attends(analysis.facts)
-        else ("evidence", "importance")
-    )
-    for name in orders:
-        figure.add_scatter(
-            x=x,
-            y=found[name]["curve"],
-            mode="lines",
-            line=LINES[name],
-            name=f"by {name}",
-            hovertemplate=f"%{{x:.0%}} taken away by {name}: %{{y:.2f}} lost<extra></extra>",
-        )
+    orders = [name for name in LINES if name in found and (name != "attention" or trust.attends(facts))]
+    for name in reversed(orders):
+        spoken = "by " + name.replace("_", " ")
+        _curve(figure, x, found[name]["curve"], LINES[name], spoken)
+    least = LINES["importance"] | {"dash": "dot", "width": 1.6}
+    _curve(figure, x, found["importance"]["least"], least, "least important first")
     figure.add_vline(x=trust.TENTH, line={"dash": "dot", "width": 1.2})
     figure.update_xaxes(title="Share of cells taken away", tickformat=".0%", range=[0, max(x) + 0.01])
-    figure.update_yaxes(title=f"Score lost ({escape(outcome.unit(analysis.facts))})")
-    figure.update_layout(height=380, legend={"traceorder": "reversed"})
-    return finish(
-        figure, f"Score lost as cells are taken away, mean over patients. {trust.faithful(analysis)}"
-    )
+    figure.update_yaxes(title=f"Score lost ({escape(outcome.unit(facts))})")
+    return figure.update_layout(height=380, legend={"traceorder": "reversed"})
+
+
+def _curve(figure: go.Figure, x: list[float], y: list[float], line: dict[str, Any], name: str) -> None:
+    words = f"%{{x:.0%}} taken away, {name}: %{{y:.2f}} lost<extra></extra>"
+    figure.add_scatter(x=x, y=y, mode="lines", line=line, name=name, hovertemplate=words)

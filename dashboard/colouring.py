@@ -36,6 +36,7 @@ __all__ = [
 
 _SIGNED = ("importance", "evidence", "leave_one_out")
 _MEMBERS = ("neighbourhood", "attention", "mean", "topk")
+SAME_SIGN = 0.9  # share of retrained models in which a cell's importance must keep its sign
 _PLACES = ("region", "cell_id", "x", "y")
 _SAMPLE = 200_000  # values read for a quantile: its error is far below one shade
 _WORDS = {
@@ -234,7 +235,11 @@ def _signed(analysis: Analysis, key: str, rows: np.ndarray) -> Colouring:
     title = f"{spoken(key)}: blue argues against, orange for “{outcome.towards(analysis.facts)}”"
     if analysis.facts["task"] in ("regression", "survival"):
         title += "; 0: average training patient"
-    return Colouring(key, column[rows], title, -most, most, "signed")
+    values = column[rows]
+    if key == "importance" and "same_sign" in analysis.cells:
+        values = np.where(analysis.cells["same_sign"].to_numpy()[rows] < SAME_SIGN, 0.0, values)
+        title += "; grey also where retrained models disagree about the sign"
+    return Colouring(key, values, title, -most, most, "signed")
 
 
 def _standing_out(analysis: Analysis, rows: np.ndarray) -> Colouring:

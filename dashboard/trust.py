@@ -26,6 +26,7 @@ CONFOUNDING = (
 )  # kinds of warnings
 WEAK = 0.05  # from 0.5: a smaller AUROC of a kind of cells sets nothing apart
 Z95 = 1.96
+STEADY, PARTLY = 0.7, 0.4  # rank correlations between retrained models
 TENTH = 0.1  # share of the cells whose removal is put into words
 NOT_PROOF = "Faithful to the model, not proof of biology."
 HOW = (
@@ -78,6 +79,69 @@ def faithful(analysis: Analysis) -> str:
         f"({outcome.unit(analysis.facts)}), {verdict} a random tenth would ({_amount(low)} to {_amount(high)})"
     )
     return words + (f"; {_beside(mine, found['attention']['curve'][at])}" if attends(analysis.facts) else ".")
+
+
+def unseen_here(facts: Mapping[str, Any], place: int) -> str:
+    """One sentence: which models scored the patient in this row of the predictions."""
+    found = facts.get("dealt")
+    if not found:
+        return "Scored by models that never saw this patient."
+    folds, learnt = found["fold"][place], sorted(set(found["learnt_from"][place]))
+    others = f"{learnt[0]} to {learnt[-1]}" if len(learnt) > 1 else f"{learnt[0]}"
+    named = ", ".join(str(f + 1) for f in folds)
+    return (
+        f"Scored by {len(folds)} models that never saw this patient: fold {named} in repeat 1 to {len(folds)}, each "
+        f"learnt from {others} others."
+    )
+
+
+def faithful_here(found: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[str, str]:
+    """(badge, sentence) of one patient: whether the most important tenth of its cells matters more to the score than a
+    random tenth. `found` is as facts["faithfulness"], of this patient alone."""
+    if not found:
+        return (
+            "Not assessed",
+            "Whether this explanation is faithful was not assessed: needs two repeats and two cells.",
+        )
+    mine, (low, high) = found["importance"]["tenth"], found["random"]["tenth"]
+    badge = (
+        "Faithful to the model" if mine > high else "Not faithful" if mine < low else "No better than chance"
+    )
+    words = (
+        f"Without the most important tenth of this patient's cells the score moves by {_amount(mine)} "
+        f"({outcome.unit(facts)}); without a random tenth by {_amount(low)} to {_amount(high)}."
+    )
+    return badge, words
+
+
+def steady_here(facts: Mapping[str, Any], place: int) -> tuple[str, str]:
+    """(badge, sentence) of the patient in this row of the predictions: whether retrained models agree on its cells."""
+    found = facts.get("stability")
+    value = None if not found else found["patients"][place]
+    if value is None:
+        return (
+            "Stability not assessed",
+            "Whether retrained models agree on these cells: not assessed under 4 repeats.",
+        )
+    badge = "Steady" if value >= STEADY else "Partly steady" if value >= PARTLY else "Unsteady"
+    rest = "" if value >= PARTLY else " Do not read single cells of this patient."
+    return (
+        badge,
+        f"Retrained models rank this patient's cells alike: mean rank correlation {value:.2f}.{rest}",
+    )
+
+
+def steady(facts: Mapping[str, Any]) -> str:
+    """One sentence: how far retrained models agree on the cells, over patients."""
+    found = facts.get("stability")
+    if not found:
+        return "Stability was not assessed: needs 4 repeats."
+    low = sum(value is not None and value < PARTLY for value in found["patients"])
+    unsteady = f"; in {low} of {len(found['patients'])} patients below {PARTLY}" if low else ""
+    return (
+        f"Retrained models rank a patient's cells alike: median rank correlation {found['median']:.2f}{unsteady}. "
+        "Cells whose sign turns in a retrained model are grey on maps of importance."
+    )
 
 
 def log_rank(facts: Mapping[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -34,6 +34,21 @@ def bags_of(analysis: Analysis) -> np.ndarray:
     keys = ["patient", "region"] if cohort.bag == "region" else ["patient"]
     places = pd.Series(np.arange(cohort.B), index=pd.MultiIndex.from_frame(cohort.patients[keys].astype(str)))
     return places.loc[pd.MultiIndex.from_frame(analysis.predictions[keys].astype(str))].to_numpy()
+
+
+def faithful_of(analysis: Analysis, row: pd.Series) -> dict[str, Any]:
+    """As facts["faithfulness"], of the patient (or region) in this row alone."""
+    from milcore.faithfulness import faithfulness
+
+    bag = int(bags_of(analysis)[analysis.predictions.index.get_loc(row.name)])
+    return faithfulness(
+        analysis.members,
+        analysis.mixture,
+        analysis.cohort.offsets,
+        np.array([bag]),
+        outputs=analysis.outputs,
+        seed=analysis.settings.seed,
+    )
 
 
 def regions_of(cohort: Cohort, patient: str) -> list[str]:

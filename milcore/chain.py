@@ -61,10 +61,19 @@ def analyse(cohort: Cohort, settings: Settings, progress: Progress | None = None
             members[name] = _networks(case, name, x, measured, progress)
     with progress.stage("evidence"):
         explained = _explained(case, members)
-    with progress.stage("validation"):
-        judged = judge(case, around, measured, explained, beside=beside, notes=notes, progress=progress)
     with progress.stage("phenotypes"):
-        groups, worth = _phenotypes(case, cells, explained)
+        features = named(cohort, context=settings.context)
+        groups = phenotypes(cohort, cells, features, seed=settings.seed)
+    with progress.stage("validation"):
+        judged = judge(
+            *(case, around, measured, explained),
+            beside=beside,
+            kind=groups.kind,
+            notes=notes,
+            progress=progress,
+        )
+    with progress.stage("phenotypes"):
+        worth = _worth(case, groups, features, explained)
         gated = _gated(case, (unseen, cells.node), explained, judged)
     with progress.stage("umap"):
         coordinates = umap_map(cells, cohort.owner, seed=settings.seed, share=progress.share)
@@ -72,23 +81,20 @@ def analyse(cohort: Cohort, settings: Settings, progress: Progress | None = None
     facts["phenotyping"] = {"how": groups.how, "test": worth.test}
     facts |= {"phenotypes": in_short(worth), "gating": gated.facts}
     facts["timings"] = {name: round(seconds, 3) for name, seconds in progress.timings.items()}
-    given, mixture, shown = (cohort, task, kept), explained.mixture, explained.shown
-    predictions = predictions_table(*given, mixture=mixture, shown=shown)
-    table = cells_table(*given, shown=shown, alone=explained.alone, groups=groups, coordinates=coordinates)
-    if judged.fdr is not None:
-        table["fdr"] = np.where(kept[cohort.owner], judged.fdr[cells.node], np.nan)
+    who, mixture, shown = (cohort, task, kept), explained.mixture, explained.shown
+    predictions = predictions_table(*who, mixture=mixture, shown=shown)
+    table = cells_table(*who, shown=shown, alone=explained.alone, groups=groups, coordinates=coordinates)
+    for name, value in judged.columns(cells.node).items():
+        table[name] = np.where(kept[cohort.owner], value, np.nan)
     scorer = _scorer(case, (ready, cells, measured, coordinates, groups), explained, facts)
     results = (predictions, table, worth, members, mixture, scorer, gated.patients)
     return Analysis(cohort, settings, facts, *results)
 
 
-def _phenotypes(case: Case, cells: Graph, explained: Explained) -> tuple[Phenotypes, Effects]:
-    """The groups of cells, formed without labels, and what they are worth."""
-    settings = case.settings
-    features = named(case.cohort, context=settings.context)
-    groups = phenotypes(case.cohort, cells, features, seed=settings.seed)
+def _worth(case: Case, groups: Phenotypes, features: tuple[str, ...], explained: Explained) -> Effects:
+    """What the groups of cells are worth."""
     members, mixture, score = explained.members, explained.mixture, explained.shown.score
-    return groups, effects(case, groups, features, members=members, mixture=mixture, score=score)
+    return effects(case, groups, features, members=members, mixture=mixture, score=score)
 
 
 def _gated(

@@ -11,23 +11,34 @@ from typing import Any
 
 import numpy as np
 
+from milcore.evidence import leave_one_out
 from milcore.stacking import Mixture
 from milcore.training import Member
 
 __all__ = ["curves", "faithfulness"]
 
-STEPS = np.round(np.linspace(0, 0.95, 20), 3)  # shares of the cells taken away
+# Shares of the cells taken away, closer where a reader looks.
+STEPS = np.array([0, 0.01, 0.02, 0.03, 0.05, 0.07, *np.arange(10, 96, 5) / 100])
+TENTH = 0.1
 RANDOM = 20  # orders in the band
-ORDERS = ("importance", "evidence", "attention")
+ORDERS = ("importance", "evidence", "leave_out", "attention", "phenotype")
 
 
 def curves(
-    members: dict[str, Member], mixture: Mixture, offsets: np.ndarray, b: int, *, output: int, seed: int
+    members: dict[str, Member],
+    mixture: Mixture,
+    offsets: np.ndarray,
+    b: int,
+    *,
+    output: int,
+    seed: int,
+    kind: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
     """How far a score of patient b moves to the other side when cells that support it go first.
 
-    -> order -> (steps,) mean over repeats of the change in score (positive: as the explanation says); "random" ->
-    (RANDOM, steps), by chance alone.
+    -> order -> (2, steps) mean over repeats of the change in score (positive: as the explanation says), most important
+    first and least important first; "random" -> (RANDOM, steps), by chance alone. With `kind` (N,), cells also go by
+    phenotype: all of one before those of the next.
     """
     rows = slice(offsets[b], offsets[b + 1])
     w = np.stack([m.weight[:, rows].astype(float) for m in members.values()])  # (M, R, n)
@@ -37,14 +48,22 @@ def curves(
     supports = np.sign(a.mean() + (slopes[..., None] * w * v).sum((0, 2)).mean()) or 1.0
     draw = np.random.default_rng([seed, 6, b])
     shuffled = [draw.permutation(n) for _ in range(RANDOM)]
-    out = {name: np.zeros(len(STEPS)) for name in ORDERS} | {"random": np.zeros((RANDOM, len(STEPS)))}
+    out = {"random": np.zeros((RANDOM, len(STEPS)))}
     for r in range(R):
         scored = (r + 1) % R
         left = [_Left.of(member, scored, rows, b, output) for member in members.values()]
-        for name, value in _orders(w[:, r], v[:, r], a[r], slopes[:, r]).items():
+
+        def lost(order: np.ndarray, left: list[_Left] = left, scored: int = scored) -> np.ndarray:
+            return supports * _taken_away(left, slopes[:, scored], order) / R
+
+        orders = _orders(w[:, r], v[:, r], a[r], slopes[:, r])
+        orders["leave_out"] = _left_out(members, slopes[:, r], r, rows, b)[:, output]
+        if kind is not None:
+            orders["phenotype"] = _by_kind(orders["importance"], kind[rows])
+        for name, value in orders.items():
             first = np.argsort(-(value if name == "attention" else supports * value), kind="stable")
-            out[name] += supports * _taken_away(left, slopes[:, scored], first) / R
-        out["random"] += supports * np.stack([_taken_away(left, slopes[:, scored], o) for o in shuffled]) / R
+            out[name] = out.get(name, 0.0) + np.stack([lost(first), lost(first[::-1])])
+        out["random"] += np.stack([lost(order) for order in shuffled])
     return out
 
 
@@ -56,39 +75,42 @@ def faithfulness(
     *,
     outputs: np.ndarray,
     seed: int,
+    kind: np.ndarray | None = None,
     share: Callable[[float], None] = lambda done: None,
 ) -> dict[str, Any]:
-    """Means over `patients`, of the output `outputs` (B,) of each: order -> {all, first_tenth}, the mean change of
-    score over the whole curve and over the first 10 % of cells, and the band 2.5 to 97.5 % of random orders; steps and
-    mean curves for a figure. Empty with one repeat, where nothing is left to score with."""
+    """Means over `patients`, of the output `outputs` (B,) of each: order -> {all, first_tenth, tenth, curve, least},
+    and the band 2.5 to 97.5 % of random orders. `all` and `first_tenth`: the area under the curve over all shares and
+    over the first tenth, as a mean change of score; `tenth`: the curve there; `least`: the curve with the least
+    important first. Empty with one repeat, where nothing is left to score with."""
     if len(mixture.a) < 2:
         return {}
     every = []
     for i, b in enumerate(patients):
         share(i / len(patients))
         if offsets[b + 1] - offsets[b] > 1:
-            every.append(curves(members, mixture, offsets, b, output=int(outputs[b]), seed=seed))
+            one = curves(members, mixture, offsets, b, output=int(outputs[b]), seed=seed, kind=kind)
+            every.append(one)
     if not every:
         return {}
-    early = STEPS <= 0.1
     out: dict[str, Any] = {"steps": STEPS.tolist()}
     for name in ORDERS:
-        mean = np.mean([one[name] for one in every], 0)
-        out[name] = {
-            "all": float(mean.mean()),
-            "first_tenth": float(mean[early].mean()),
-            "curve": mean.round(4).tolist(),
-        }
+        if name in every[0]:
+            most, least = np.mean([one[name] for one in every], 0)
+            figures = {part: float(value) for part, value in _areas(most).items()}
+            out[name] = figures | {"curve": most.round(4).tolist(), "least": least.round(4).tolist()}
     chance = np.mean([one["random"] for one in every], 0)
     low, high = np.quantile(chance, [0.025, 0.975], axis=0)
-    whole, tenth = chance.mean(1), chance[:, early].mean(1)
-    out["random"] = {
-        "all": np.quantile(whole, [0.025, 0.975]).tolist(),
-        "first_tenth": np.quantile(tenth, [0.025, 0.975]).tolist(),
-        "low": low.round(4).tolist(),
-        "high": high.round(4).tolist(),
-    }
+    bands = {part: np.quantile(value, [0.025, 0.975]).tolist() for part, value in _areas(chance).items()}
+    out["random"] = bands | {"low": low.round(4).tolist(), "high": high.round(4).tolist()}
     return out
+
+
+def _areas(curve: np.ndarray) -> dict[str, np.ndarray]:
+    """Of curves (..., steps)."""
+    early = STEPS <= TENTH
+    whole = np.trapezoid(curve, STEPS) / STEPS[-1]
+    first = np.trapezoid(curve[..., early], STEPS[early]) / TENTH
+    return {"all": whole, "first_tenth": first, "tenth": curve[..., early][..., -1]}
 
 
 def _orders(w: np.ndarray, v: np.ndarray, a: float, b: np.ndarray) -> dict[str, np.ndarray]:
@@ -99,6 +121,25 @@ def _orders(w: np.ndarray, v: np.ndarray, a: float, b: np.ndarray) -> dict[str, 
         "evidence": (b[:, None] * v).sum(0),
         "attention": looks,
     }
+
+
+def _left_out(members: dict[str, Member], b: np.ndarray, r: int, rows: slice, patient: int) -> np.ndarray:
+    """(n, K) what the score of one repeat loses without each cell; 0 where it is the only one."""
+    lost = 0.0
+    for slope, member in zip(b, members.values(), strict=True):
+        rank = None if member.rank is None else member.rank[r : r + 1, rows]
+        share = None if member.share is None else member.share[r : r + 1, [patient]]
+        own = Member(
+            member.weight[r : r + 1, rows], member.evidence[r : r + 1, rows], np.empty(0), rank, share
+        )
+        lost = lost + slope * leave_one_out(own, 0, np.array([0, rows.stop - rows.start]))
+    return np.nan_to_num(lost)
+
+
+def _by_kind(importance: np.ndarray, kind: np.ndarray) -> np.ndarray:
+    """(n,) the mean importance of the cells of each one's kind, kinds of equal mean kept apart by their number."""
+    _, at = np.unique(kind, return_inverse=True)
+    return (np.bincount(at, importance) / np.bincount(at))[at]
 
 
 @dataclass(frozen=True, eq=False)

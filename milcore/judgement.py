@@ -22,6 +22,7 @@ from milcore.preprocess import Moments
 from milcore.probes import CELLS, probe
 from milcore.progress import Progress
 from milcore.results import level_of, outputs, own_output
+from milcore.stability import Stability, stability
 from milcore.stacking import Mixture
 from milcore.tasks import Binary, Multiclass, Regression, Survival
 from milcore.training import Member
@@ -59,12 +60,18 @@ class Explained:
 @dataclass(frozen=True, eq=False)
 class Judgement:
     """`facts`: parts of analysis.json by their names; `members`: name -> {weight, scores, difference}; `notes`: what to
-    warn of; `fdr` (M,) of the nodes of the graph (see associations), None where it was not measured."""
+    warn of; `fdr` (M,) of the nodes of the graph (see associations) and `steady`: None where not measured."""
 
     facts: dict[str, Any]
     members: dict[str, dict[str, Any]]
     notes: list[Note]
     fdr: np.ndarray | None
+    steady: Stability | None
+
+    def columns(self, node: np.ndarray) -> dict[str, np.ndarray]:
+        """What is known of each cell (N,), whose nodes of the graph are given: fdr and same_sign, where measured."""
+        out = {} if self.fdr is None else {"fdr": self.fdr[node]}
+        return out if self.steady is None else out | {"same_sign": self.steady.same_sign}
 
 
 def judge(
@@ -74,10 +81,12 @@ def judge(
     explained: Explained,
     *,
     beside: Covariates,
+    kind: np.ndarray,
     notes: list[Note],
     progress: Progress,
 ) -> Judgement:
-    """Scores, those of the members, the null, baselines, probes, known cells, and the verdict; `notes` go first."""
+    """Scores, those of the members, the null, baselines, probes, known cells, faithfulness, stability, and the verdict;
+    `kind` (N,) is the phenotype of each cell, and `notes` go first."""
     cohort, settings, task, dealt = case.cohort, case.settings, case.task, case.plan
     facts, fdr = _null(case, around, progress)
     wide = validation.widening(facts.get("null"), dealt, task)
@@ -95,6 +104,7 @@ def judge(
         seed=settings.seed,
     )
     facts["baselines"][CELLS] |= facts["probes"].pop(CELLS)
+    facts["dealt"] = _dealt(case)
     facts["known"] = _known(case, explained.shown)
     facts["faithfulness"] = faithfulness(
         explained.members,
@@ -103,11 +113,16 @@ def judge(
         np.flatnonzero(case.kept),
         outputs=outputs(explained.shown),
         seed=settings.seed,
+        kind=kind,
         share=progress.share,
     )
+    steady = stability(explained.members, explained.mixture, cohort.offsets, outputs(explained.shown))
+    facts["stability"] = _stability(steady, case)
     facts["verdict"] = validation.verdict(facts["scores"], facts.get("null"), dealt, task)
     facts = {name: found for name, found in facts.items() if found}
-    return Judgement(facts, _members(case, explained, wide), [*notes, *more, *_warnings(case, facts)], fdr)
+    return Judgement(
+        facts, _members(case, explained, wide), [*notes, *more, *_warnings(case, facts)], fdr, steady
+    )
 
 
 def _null(case: Case, around: Abundance, progress: Progress) -> tuple[dict[str, Any], np.ndarray | None]:
@@ -129,6 +144,28 @@ def _null(case: Case, around: Abundance, progress: Progress) -> tuple[dict[str, 
     if cells is None:
         return {"null": found}, None
     return {"null": found | {"cells": cells.facts}}, cells.fdr
+
+
+def _dealt(case: Case) -> dict[str, Any]:
+    """{fold, learnt_from, seen}: the fold of each patient in each repeat, in the order of the predictions, from how
+    many patients the model that scored it learnt, and how often a model scored a patient it had learnt from (never)."""
+    plan, kept = case.plan, np.flatnonzero(case.kept)
+    learnt, seen = np.empty(plan.fold.shape, int), 0
+    for r in range(plan.repeats):
+        for f in range(plan.folds):
+            train, there = plan.training(r, (f,)), plan.fold[r] == f
+            learnt[r, there] = plan.patients(train)
+            seen += len(set(plan.groups[train]) & set(plan.groups[there & case.kept]))
+    return {"fold": plan.fold[:, kept].T.tolist(), "learnt_from": learnt[:, kept].T.tolist(), "seen": seen}
+
+
+def _stability(found: Stability | None, case: Case) -> dict[str, Any]:
+    """{median, patients: agreement of each, in the order of the predictions}; empty where it was not assessed."""
+    if found is None:
+        return {}
+    agreement = found.agreement[case.kept]
+    each = [None if np.isnan(value) else round(float(value), 4) for value in agreement]
+    return {"median": float(np.nanmedian(agreement)), "patients": each}
 
 
 def _scored(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from dashboard import canvas, figures, outcome, picks, planes, state, theme, why, widgets
+from dashboard import canvas, figures, outcome, picks, planes, state, theme, trust, why, widgets
 from dashboard.colouring import choices, rows_of, spoken
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def render(analysis: Analysis) -> None:
     widgets.finding(why.sentence(analysis, row, table))
     _header(analysis, row)
     _drivers(analysis, patient, table)
+    _believed(analysis, row)
     _markers(analysis, patient)
     _top_cells(analysis, patient)
 
@@ -75,9 +76,30 @@ def _header(analysis: Analysis, row: pd.Series) -> None:
         widgets.facts([(row["said"], named if facts["task"] == "survival" else f"predicted {named}")])
         widgets.say(f"Range over retrained models: {row['range']}.")
         widgets.say(f"Label: {outcome.truth(facts, row) or 'none'}. {outcome.decision(facts, row)}")
-        widgets.quiet("Scored by models that never saw this patient. Research use only.")
+        place = analysis.predictions.index.get_loc(row.name)
+        widgets.quiet(f"{trust.unseen_here(facts, place)} Research use only.")
     with right:
         widgets.chart(figures.strip(analysis, str(row["patient"])), "strip")
+
+
+def _believed(analysis: Analysis, row: pd.Series) -> None:
+    """Badges: is the explanation of this patient faithful, and steady; the curve on demand."""
+    facts = analysis.facts
+    found = _deletions(analysis, state.session().analysis, int(row.name))
+    faithful, why_faithful = trust.faithful_here(found, facts)
+    steady, why_steady = trust.steady_here(facts, analysis.predictions.index.get_loc(row.name))
+    with st.expander(f"Can this explanation be believed? {faithful}. {steady}."):
+        widgets.say(why_faithful, why_steady)
+        if found:
+            widgets.quiet(trust.NOT_PROOF)
+            curves = figures.deletion(found, facts)
+            widgets.chart(theme.finish(curves, why_faithful), "deletion")
+
+
+@st.cache_data(max_entries=256, show_spinner=False)
+def _deletions(_analysis: Analysis, key: str, row: int) -> dict[str, Any]:
+    """Curves of one patient; `key` names the analysis."""
+    return why.faithful_of(_analysis, _analysis.predictions.loc[row])
 
 
 # ---------------------------------------------------------------- which cells

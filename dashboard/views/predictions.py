@@ -133,6 +133,7 @@ def _faithful(analysis: Analysis) -> None:
             return
         widgets.quiet(trust.NOT_PROOF + " " + trust.HOW)
         widgets.chart(figures.faithfulness(analysis), "faithfulness")
+        widgets.say(trust.steady(analysis.facts))
 
 
 def _confounders(analysis: Analysis) -> None:
