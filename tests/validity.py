@@ -256,7 +256,7 @@ def _cells(rows: list[dict]) -> str:
     ]
     words = (
         "Cells found beyond those planted lie in neighbourhoods whose abundance goes with the label as well: around "
-        "the planted ones, or by a chance that many cells share. The rate is a mean over cohorts, not a promise for each."
+        "the planted ones, or by a chance that many cells share: the rate is a mean over cohorts."
     )
     return "\n".join([*lines, "", words, ""])
 
