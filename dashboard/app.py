@@ -10,6 +10,8 @@ def main() -> None:
     from dashboard import frame, state
 
     st.set_page_config(page_title="Milscope", layout="wide", initial_sidebar_state="expanded")
+    if not frame.admitted():
+        return
     state.arrive()
     page = frame.navigation()
     frame.top()

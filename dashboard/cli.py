@@ -7,7 +7,6 @@ answers with 1, because there a problem is a finding. Ctrl-C ends with 130 and l
 from __future__ import annotations
 
 import os
-import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 __all__ = ["cli", "main"]
 
 PORT = 8501
-HERE_ONLY = ("127.0.0.1", "localhost", "::1")
 
 
 def main() -> NoReturn:
@@ -99,7 +97,9 @@ def cli() -> None:
     help="Jobs that run at once, each in a process of its own.",
 )
 @click.option(
-    "--insecure-no-login", is_flag=True, help="Allow a --host that other computers reach: there is no login."
+    "--insecure-no-login",
+    is_flag=True,
+    help="Ask for no login, also where other computers reach --host.",
 )
 def serve(
     *,
@@ -111,53 +111,13 @@ def serve(
     insecure_no_login: bool,
 ) -> None:
     """Open the dashboard in the browser (no browser is started; the address is printed)."""
-    if host not in HERE_ONLY and not insecure_no_login:
-        problem = f"'{host}' may be reached by other computers, and Milscope has no login."
-        raise MilError(problem, "--host", "Leave --host out, or accept this with --insecure-no-login.")
     for folder in data:
         if not folder.is_dir():
             problem = f"'{folder}' is not a folder."
             raise MilError(problem, "--data", "Name a folder that exists.")
-    port = _free_port(host, port)
-    environment = os.environ | {"MILSCOPE_WORKERS": str(workers)}
-    if workspace is not None:
-        environment["MILSCOPE_WORKSPACE"] = str(workspace.absolute())
-    if data:
-        environment["MILSCOPE_DATA"] = os.pathsep.join(str(folder.absolute()) for folder in data)
-    shown = f"[{host}]" if ":" in host else host
-    click.echo(f"Milscope: http://{shown}:{port}  (Ctrl-C ends it; research use only)")
-    sys.stdout.flush()
-    os.execve(
-        sys.executable, _streamlit(host, port), environment
-    )  # the same process: signals reach Streamlit
+    from dashboard.server import start
 
-
-def _streamlit(host: str, port: int) -> list[str]:
-    app = Path(__file__).with_name("app.py")
-    flags = {
-        "server.address": host,
-        "server.port": port,
-        "server.headless": "true",
-        "server.showEmailPrompt": "false",
-        "browser.gatherUsageStats": "false",
-    }
-    command = [sys.executable, "-m", "streamlit", "run", str(app)]
-    return command + [f"--{name}={value}" for name, value in flags.items()]
-
-
-def _free_port(host: str, wanted: int) -> int:
-    """The first port from `wanted` on that nobody listens on."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    for port in range(wanted, min(wanted + 100, 65536)):
-        with socket.socket(family, socket.SOCK_STREAM) as trial:
-            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                trial.bind((host, port))
-            except OSError:
-                continue
-            return port
-    problem = f"None of the ports {wanted} to {wanted + 99} of '{host}' can be used."
-    raise MilError(problem, "--host, --port", "Name an address of this computer and a free port.")
+    start(workspace, host, port, data=data, workers=workers, insecure=insecure_no_login)
 
 
 def _names(ctx: click.Context, parameter: click.Parameter, value: Sequence[str]) -> tuple[str, ...]:
@@ -277,7 +237,7 @@ def run(*, cells: tuple[Path, ...], patients: Path | None, target: str, out: Pat
 
     settings = Settings(target=target, **given)  # refused before any file is read
     with _telling() as progress:
-        analysis = _analysed(cells, patients, columns, settings, progress)
+        analysis = _analysed(cells, patients, columns, settings, out, progress)
         with progress.stage("saving"):
             analysis.save(out, also=_report_into(analysis))
     _conclude(analysis, out, time.perf_counter() - started)
@@ -310,15 +270,23 @@ def _columns(given: dict[str, Any], *, labels: tuple[str, ...] = ()) -> Columns:
 
 
 def _analysed(
-    cells: Sequence[Path], patients: Path | None, columns: Columns, settings: Any, progress: Progress
+    cells: Sequence[Path],
+    patients: Path | None,
+    columns: Columns,
+    settings: Any,
+    out: Path,
+    progress: Progress,
 ) -> Analysis:
+    from milcore.analysis import space
     from milcore.chain import analyse
+    from milcore.folder import room
     from milcore.readers import read_cohort
 
     cohort = read_cohort(cells, patients=patients, columns=columns, progress=progress)
     for note in cohort.notes:
         if note.severity == "stop":
             raise MilError(note.words, note.where or ", ".join(cohort.source["files"]), note.fix)
+    room(out, space(cohort, settings) + cohort.features.nbytes)
     return analyse(cohort, settings, progress)
 
 
@@ -534,6 +502,21 @@ def sample(*, folder: Path) -> None:
     click.echo(
         f"Try: milscope run {cells} --patients {patients} --target response --out {folder / 'analysis'}"
     )
+
+
+@cli.command()
+@click.option("--workspace", type=click.Path(path_type=Path), help="Folder to look through [a user folder].")
+def doctor(*, workspace: Path | None) -> None:
+    """Look at versions, memory and workspace, and try a tiny analysis. Exit code 1 if something must be done."""
+    from dashboard.doctor import findings
+    from dashboard.workspace import chosen
+
+    bad = False
+    for finding in findings(chosen(workspace)):
+        bad = bad or finding.state == "bad"
+        click.echo(f"{finding.state:<5} {finding.about:<10} {_plain(finding.words)}")
+    if bad:
+        raise click.exceptions.Exit(1)
 
 
 @dataclass

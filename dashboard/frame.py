@@ -40,6 +40,24 @@ def navigation() -> Page:
     return st.navigation(list(pages.values()), position="hidden")
 
 
+def admitted() -> bool:
+    """Whether this tab may go on; if not, a page that asks for a login, and nothing else, is drawn."""
+    if state.admitted():
+        return True
+    widgets.look()
+    if st.user.is_logged_in:
+        widgets.finding("You are logged in, but not allowed to use this Milscope.")
+        widgets.quiet("Whoever runs it can allow you.")
+        st.button("Log out", on_click=st.logout)
+        return False
+    widgets.finding("Log in to use Milscope.")
+    for name in state.providers():
+        only = name == "default"
+        label = "Log in" if only else f"Log in with {widgets.markdown(name)}"
+        st.button(label, type="primary", on_click=st.login, args=() if only else (name,), key=f"login-{name}")
+    return False
+
+
 def top() -> None:
     """Name of the cohort, chooser of the analysis, and what this program is for."""
     widgets.look()
@@ -53,6 +71,20 @@ def top() -> None:
         if known:
             _chooser(known)
         st.html('<span class="mil-ruo">Research use only</span>', width="content")
+    _damaged()
+
+
+def _damaged() -> None:
+    """What was found damaged and set aside, until someone deletes it or puts the message away."""
+    for key, facts in state.workspace().damaged():
+        if key in state.session().dismissed:
+            continue
+        mend = "Read its tables again: its analyses come back with it." if facts["kind"] == "cohort" else ""
+        kept = f"It was set aside as “{key}” and is not used. {mend or 'Train again to replace it.'}"
+        widgets.card("stop", facts["why"], kept)
+        with st.container(horizontal=True):
+            st.button("Put away", on_click=state.dismiss, args=(key,), key=f"dismiss-{key}")
+            st.button("Delete it", on_click=state.workspace().discard, args=(key,), key=f"discard-{key}")
 
 
 def _chooser(known: list[tuple[str, dict[str, Any]]]) -> None:

@@ -10,7 +10,8 @@ import atexit
 import os
 import secrets
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -20,6 +21,7 @@ import streamlit as st
 from dashboard import picks
 from dashboard import workspace as places
 from dashboard.jobs import Job, Jobs
+from milcore.errors import Damaged, MilError
 
 if TYPE_CHECKING:
     from milcore.analysis import Analysis
@@ -197,9 +199,27 @@ def arrive() -> None:
         open_analysis(job.result)
 
 
+def providers() -> list[str]:
+    """Through whom people log in; none where no login is asked for."""
+    return [name for name in os.environ.get("MILSCOPE_LOGIN", "").split(",") if name]
+
+
+def admitted() -> bool:
+    """Whether this tab may show anything: no login is asked for, or its user has logged in and is allowed."""
+    if not providers():
+        return True
+    if not st.user.is_logged_in or st.user.get("email_verified") is False:
+        return False
+    allowed = st.secrets.get("milscope", {}).get("allow", [])
+    email = str(st.user.get("email", "")).casefold()
+    return not allowed or any(
+        email.endswith(e) if e.startswith("@") else email == e for e in map(str.casefold, allowed)
+    )
+
+
 def workspace() -> places.Workspace:
     """Where the server keeps its work."""
-    return places.Workspace(Path(os.environ.get("MILSCOPE_WORKSPACE") or places.default()))
+    return places.chosen()
 
 
 def data_folders() -> list[Path]:
@@ -215,7 +235,8 @@ def jobs() -> Jobs:
 
 def submit(kind: str, request: dict[str, Any]) -> None:
     """Queues a job, for which this tab then waits."""
-    session().waiting = jobs().submit(kind, request, owner=session().owner)
+    owner = str(st.user.get("email")) if providers() else session().owner
+    session().waiting = jobs().submit(kind, request, owner=owner)
 
 
 @st.cache_resource(max_entries=1, show_spinner=False)
@@ -232,9 +253,12 @@ def _import_science() -> None:
 
 
 def cohort() -> Cohort | None:
-    """The cohort of this tab, None when none is open. MilError when it is damaged."""
+    """The cohort of this tab, None when none is open; a damaged one is set aside. MilError when it cannot be read."""
     key = session().cohort
-    return _cohort(str(workspace().root), key) if workspace().has_cohort(key) else None
+    if not workspace().has_cohort(key):
+        return None
+    with _setting_aside(workspace().cohort(key)):
+        return _cohort(str(workspace().root), key)
 
 
 @st.cache_resource(max_entries=8, show_spinner=False)
@@ -245,9 +269,31 @@ def _cohort(root: str, key: str) -> Cohort:
 
 
 def analysis() -> Analysis | None:
-    """The analysis of this tab, None when there is none yet. MilError when it is damaged."""
+    """The analysis of this tab, None when there is none yet; a damaged one is set aside. MilError when it cannot be
+    read."""
     key = session().analysis
-    return _analysis(str(workspace().root), key) if workspace().has_analysis(key) else None
+    if not workspace().has_analysis(key):
+        return None
+    with _setting_aside(workspace().analysis(key)):
+        return _analysis(str(workspace().root), key)
+
+
+@contextmanager
+def _setting_aside(folder: Path) -> Iterator[None]:
+    """What turns out damaged inside is set aside, which the page says, and this tab closes it."""
+    try:
+        yield
+    except Damaged as error:
+        if Path(error.where) != folder and Path(error.where).parent != folder:
+            raise  # the cohort of an analysis: `cohort` sees to it
+        try:
+            workspace().set_aside(folder, error.problem)
+        except (OSError, MilError):
+            raise error from None  # it stays where it is, and the view says so
+        if folder.parent.name == "cohorts":
+            open_cohort("")
+        jump(analysis="")
+        st.rerun()
 
 
 def opened(key: str) -> Analysis:

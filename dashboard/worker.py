@@ -26,6 +26,7 @@ from typing import Any
 
 from dashboard.workspace import Workspace
 from milcore.errors import Cancelled, MilError
+from milcore.folder import room
 from milcore.progress import Event, Progress
 
 Work = Callable[[dict[str, Any], Workspace, Progress], str]
@@ -162,10 +163,12 @@ def read(request: dict[str, Any], workspace: Workspace, progress: Progress) -> s
     named: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in asked}
     patients = Path(request["patients"]) if request["patients"] else None
     cells = [Path(file) for file in request["cells"]]
+    room(workspace.root, sum(file.stat().st_size for file in cells if file.is_file()))
     cohort = read_cohort(cells, patients=patients, columns=Columns(**named), progress=progress)
     key = cohort.fingerprint[:16]
     with progress.stage("saving"):
         if not workspace.has_cohort(key):
+            room(workspace.root, cohort.features.nbytes)
             cohort.save(workspace.cohort(key))
     return key
 
@@ -173,12 +176,17 @@ def read(request: dict[str, Any], workspace: Workspace, progress: Progress) -> s
 def analyse(request: dict[str, Any], workspace: Workspace, progress: Progress) -> str:
     """A cohort of the workspace and settings to an analysis in the workspace; returns its id, which is the job's: so a
     server that was stopped between the two records knows that the work is there."""
+    from milcore.analysis import space
     from milcore.chain import analyse as run
     from milcore.cohort import Cohort
     from milcore.training import Settings
 
-    cohort = Cohort.open(workspace.cohort(request["cohort"]))
-    analysis = run(cohort, Settings.from_json(request["settings"]), progress)
+    cohort, settings = (
+        Cohort.open(workspace.cohort(request["cohort"])),
+        Settings.from_json(request["settings"]),
+    )
+    room(workspace.root, space(cohort, settings))
+    analysis = run(cohort, settings, progress)
     with progress.stage("saving"):
         analysis.save(workspace.analysis(request["job"]))
     return str(request["job"])

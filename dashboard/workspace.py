@@ -3,26 +3,31 @@
 cohorts/<key>/      one cohort, key = first 16 letters of its fingerprint
 analyses/<id>/      one analysis, id = time stamp and short hash; about.json: what the user calls it, chosen slides
 deleted/<id>/       analyses that were deleted and can be brought back
+damaged/<id>/       cohorts and analyses that do not hold what was written; <id>.json says what is wrong
 uploads/<hash>/     tables as they were uploaded
 jobs/<id>.json      what was asked and what became of it; <id>.log what it said on its way
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import re
 import shutil
+import socket
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import platformdirs
 
-from milcore.folder import leftovers, whole
+from milcore.errors import MilError
+from milcore.folder import MANIFEST, faults, leftovers, whole
 
 TABLES = (
     *(f".{text}{packed}" for text in ("csv", "tsv", "tab", "txt") for packed in ("", ".gz", ".zst")),
@@ -30,6 +35,8 @@ TABLES = (
 )  # as milcore.tables reads them, without its imports
 KEY = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]{3,63}")
 PLACES = ("cohorts", "analyses", "uploads", "jobs")  # where something is written
+KINDS = {"cohorts": "cohort", "analyses": "analysis"}  # of what is checked; <kind>.json describes it
+LOCK = "lock"
 LISTED_FILES = 500  # a longer menu helps nobody
 
 
@@ -71,6 +78,70 @@ class Workspace:
         """(id, analysis.json) of every analysis of one cohort, the newest first."""
         every = _described(self.root / "analyses", "analysis.json")
         return [(key, facts) for key, facts in every if facts["cohort"]["fingerprint"] == fingerprint]
+
+    def claim(self) -> IO[str]:
+        """Makes the folder one's own until the file that is returned is closed, or the process ends, whatever way it
+        ends; leftovers are swept and damaged folders set aside. MilError where another server is at work, or nothing
+        can be written."""
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            file = (self.root / LOCK).open("a+", encoding="utf-8")
+        except OSError as error:
+            problem = f"Nothing can be written to the workspace ({error.strerror or error})."
+            fix = "Allow it, or name another folder with --workspace."
+            raise MilError(problem, str(self.root), fix) from None
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            with file:
+                file.seek(0)
+                holder = file.read().strip() or "starting"
+            problem = f"Another Milscope is at work in this workspace ({holder})."
+            fix = "Use that one, end it first, or name another folder with --workspace."
+            raise MilError(problem, str(self.root), fix) from None
+        file.truncate(0)
+        file.write(
+            f"process {os.getpid()} on {socket.gethostname()}, since {datetime.now():%Y-%m-%d %H:%M}\n"
+        )
+        file.flush()
+        self.sweep()
+        self.inspect()
+        return file
+
+    def inspect(self) -> list[str]:
+        """Sets aside every cohort and analysis whose files are missing or of another size; their keys. Contents are
+        compared when a folder is opened: here that would keep a large workspace from starting."""
+        found = []
+        for place, kind in KINDS.items():
+            for folder in sorted(path.parent for path in (self.root / place).glob(f"*/{MANIFEST}")):
+                wrong = faults(folder, "sizes")
+                if read_json(folder / f"{kind}.json") is None:
+                    wrong = [f"'{kind}.json' cannot be read", *wrong]
+                if wrong:
+                    self.set_aside(folder, wrong[0])
+                    found.append(folder.name)
+        return found
+
+    def set_aside(self, folder: Path, why: str) -> None:
+        """Moves a damaged cohort or analysis out of the way, where `damaged` finds it."""
+        goal = self.root / "damaged" / folder.name
+        goal.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(goal, ignore_errors=True)
+        folder.rename(goal)
+        facts = {"version": 1, "kind": KINDS[folder.parent.name], "why": why, "found": time.time()}
+        write_json(goal.with_name(f"{goal.name}.json"), facts)
+
+    def damaged(self) -> list[tuple[str, dict[str, Any]]]:
+        """(key, `kind` and `why`) of what was set aside, the newest first."""
+        found = [(path.stem, read_json(path)) for path in (self.root / "damaged").glob("*.json")]
+        known = [(key, facts) for key, facts in found if facts is not None and facts.get("version") == 1]
+        return sorted(known, key=lambda each: -each[1]["found"])
+
+    def discard(self, key: str) -> None:
+        """Deletes what was set aside for good."""
+        if KEY.fullmatch(key):
+            shutil.rmtree(self.root / "damaged" / key, ignore_errors=True)
+            (self.root / "damaged" / f"{key}.json").unlink(missing_ok=True)
 
     def sweep(self, pid: int | None = None) -> int:
         """Removes what interrupted writes have left, of one process or of all; only for whoever knows that these no
@@ -133,9 +204,14 @@ class Workspace:
         return path
 
 
-def default() -> Path:
-    """The workspace of this user when none is named."""
-    return Path(platformdirs.user_data_dir("milscope", appauthor=False))
+def chosen(given: Path | None = None) -> Workspace:
+    """The workspace that is meant: the one given, else the one the environment names, else this user's own."""
+    named = (
+        given
+        or os.environ.get("MILSCOPE_WORKSPACE")
+        or platformdirs.user_data_dir("milscope", appauthor=False)
+    )
+    return Workspace(Path(named).absolute())
 
 
 def new_id(*parts: object) -> str:

@@ -19,18 +19,26 @@ import pyarrow.parquet as pq
 
 from milcore.cohort import Cohort
 from milcore.effects import Effects
-from milcore.errors import MilError
+from milcore.errors import Damaged, MilError
 from milcore.evidence import member_scores, without_cells
-from milcore.folder import aside
+from milcore.folder import aside, checked, seal
 from milcore.scorer import MODEL, Scorer
 from milcore.stacking import Mixture
 from milcore.tasks import KINDS
 from milcore.training import Member, Settings
 
-__all__ = ["VERSION", "Analysis"]
+__all__ = ["VERSION", "Analysis", "space"]
 
-VERSION = 3  # of the folder
+VERSION = 4  # of the folder
+MEND = "Run the analysis again."
+CELL_BYTES, MEMBER_BYTES = 160, 16  # of a cell: its row of the table; its part of a member, each repeat
 MIXED = ("a", "b", "base")  # parts of the mixture, a file each
+
+
+def space(cohort: Cohort, settings: Settings) -> int:
+    """About how many bytes the folder of an analysis will take, without the cohort: a little too many."""
+    members = 2 if settings.pooling == "auto" else 1
+    return cohort.N * (CELL_BYTES + MEMBER_BYTES * members * settings.rounds)
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,6 +148,7 @@ class Analysis:
             raise MilError(problem, str(folder), "Choose another folder, or delete this one.")
         with aside(folder) as part:
             _write(self, part)
+            seal(part)
             if also is not None:
                 also(part)
         return Analysis.open(folder)
@@ -149,12 +158,13 @@ class Analysis:
         """The analysis of a folder, members memory-mapped; MilError if it is missing, damaged or of another version."""
         folder = Path(folder)
         facts = _facts(folder)
+        checked(folder, "analysis", MEND)
         cohort = Cohort.open(folder / facts["cohort"]["path"])
         try:
             return _read(folder, facts, cohort)
         except (OSError, ValueError, KeyError, pa.ArrowException) as error:
             problem = f"The analysis in '{folder.name}' is damaged: {error}"
-            raise MilError(problem, str(folder), "Run the analysis again.") from None
+            raise Damaged(problem, str(folder), MEND) from None
 
 
 def _write(analysis: Analysis, folder: Path) -> None:
@@ -222,7 +232,7 @@ def _facts(folder: Path) -> dict[str, Any]:
         raise MilError(problem, str(folder), fix) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         problem = f"The analysis in '{folder.name}' is damaged: {error}"
-        raise MilError(problem, str(folder / "analysis.json"), "Run the analysis again.") from None
+        raise Damaged(problem, str(folder / "analysis.json"), MEND) from None
     if saved != VERSION:
         problem = (
             f"The analysis in '{folder.name}' has version {saved}; this Milscope reads version {VERSION}."

@@ -21,12 +21,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from milcore.errors import MilError
-from milcore.folder import aside
+from milcore.errors import Damaged, MilError
+from milcore.folder import aside, checked
 
 __all__ = ["TEXT", "Cohort", "Note", "alike"]
 
-VERSION = 1
+VERSION = 2
+MEND = "Read its tables again."
 TEXT = pd.StringDtype("pyarrow")  # text of N cells without N Python objects
 KEYS = {"patient": ["patient"], "region": ["patient", "region"]}  # what tells one bag from another
 CELL_COLUMNS = ("region", "cell_id", "x", "y")
@@ -200,11 +201,12 @@ class Cohort:
         """The cohort of a folder, memory-mapped; MilError if it is missing, damaged or of another version."""
         folder = Path(folder)
         facts = _facts(folder)
+        checked(folder, "cohort", MEND)
         try:
             cohort = _read(folder, facts)
         except DAMAGE as error:
             problem = f"The cohort in '{folder.name}' is damaged: {error}"
-            raise MilError(problem, str(folder), "Read its tables again.") from None
+            raise Damaged(problem, str(folder), MEND) from None
         cohort.__dict__["fingerprint"] = facts["fingerprint"]
         return cohort
 
@@ -422,12 +424,12 @@ def _facts(folder: Path) -> dict[str, Any]:
         version = facts["version"]
     except DAMAGE as error:
         problem = f"The cohort in '{folder.name}' is damaged: {error}"
-        raise MilError(problem, str(file), "Read its tables again.") from None
+        raise Damaged(problem, str(file), MEND) from None
     if version != VERSION:
         problem = (
             f"The cohort in '{folder.name}' is of version {version}; this Milscope reads version {VERSION}."
         )
-        raise MilError(problem, str(file), "Read its tables again.")
+        raise MilError(problem, str(file), MEND)
     return facts
 
 

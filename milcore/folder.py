@@ -19,9 +19,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from milcore.errors import MilError
+from milcore.errors import Damaged, MilError
 
-__all__ = ["MANIFEST", "aside", "faults", "leftovers", "room", "whole"]
+__all__ = ["MANIFEST", "aside", "checked", "faults", "leftovers", "room", "seal", "whole"]
 
 VERSION = 1
 MANIFEST = "manifest.json"
@@ -37,16 +37,18 @@ def aside(folder: Path) -> Iterator[Path]:
     with _refused(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         part = Path(tempfile.mkdtemp(prefix=f".{folder.name}-{os.getpid()}-", dir=folder.parent))
-        try:
+    try:
+        with _refused(folder):  # asked while what was written still fills the disk
             yield part
-            _write_manifest(part)
+            if not (part / MANIFEST).exists():
+                seal(part)
             if folder.exists():
                 shutil.rmtree(folder)
             part.chmod(0o777 & ~_umask())
             part.rename(folder)
             _settle(folder.parent)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 @contextmanager
@@ -68,6 +70,26 @@ def leftovers(folder: Path, pid: int | None = None) -> list[Path]:
     found = [*folder.glob(".*"), *folder.glob("*/.*")]
     owners = {path: HIDDEN.fullmatch(path.name) for path in found}
     return [path for path, name in owners.items() if name and pid in (None, int(name[1]))]
+
+
+def seal(folder: Path) -> None:
+    """Writes the manifest: sizes and digests of the files, each of which is on the disk first. What is added to the
+    folder afterwards may change freely."""
+    files = {}
+    for path in _files(folder):
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+        files[path.relative_to(folder).as_posix()] = (path.stat().st_size, _digest(path))
+    text = json.dumps({"version": VERSION, "files": files}, indent=1, ensure_ascii=False)
+    (folder / MANIFEST).write_text(text, encoding="utf-8")
+
+
+def checked(folder: Path, kind: str, fix: str) -> None:
+    """Damaged, of a `kind` such as "cohort" and with what to do about it, unless a folder holds what was written."""
+    if found := faults(folder):
+        more = f", and {len(found) - 1} more" if len(found) > 1 else ""
+        problem = f"The {kind} in '{folder.name}' is damaged: {found[0]}{more}."
+        raise Damaged(problem, str(folder), fix)
 
 
 def faults(folder: Path, depth: Literal["sizes", "read", "all"] = "read") -> list[str]:
@@ -109,17 +131,6 @@ def _fault(path: Path, name: str, written: tuple[int, str], depth: str) -> str:
     if depth == "sizes" or (depth == "read" and mapped) or _digest(path) == written[1]:
         return ""
     return f"'{name}' does not hold what was written"
-
-
-def _write_manifest(folder: Path) -> None:
-    """Sizes and digests of the files, each of which is on the disk first."""
-    files = {}
-    for path in _files(folder):
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-        files[path.relative_to(folder).as_posix()] = (path.stat().st_size, _digest(path))
-    text = json.dumps({"version": VERSION, "files": files}, indent=1, ensure_ascii=False)
-    (folder / MANIFEST).write_text(text, encoding="utf-8")
 
 
 def _files(folder: Path) -> Iterator[Path]:
