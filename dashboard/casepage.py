@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from dashboard import drivers, outcome, pictures, svg, theme, why
-from dashboard.colouring import rows_of
+from dashboard import drivers, outcome, pictures, svg, theme, trust, why
+from dashboard.colouring import colouring, rows_of
 from dashboard.document import BANNER, Block, Cell, Figure, Heading, Page, Ramp, Row, Table, Words
 from dashboard.svg import Picture
 from dashboard.theme import percent, short
@@ -16,7 +16,7 @@ from dashboard.theme import percent, short
 if TYPE_CHECKING:
     from milcore.analysis import Analysis
 
-__all__ = ["bags", "headline", "patient_page", "ramp", "span", "strip", "tissue"]
+__all__ = ["bags", "cautioned", "headline", "patient_page", "ramp", "span", "strip", "tissue"]
 
 MAPS = 4  # tissue maps of one patient
 
@@ -35,6 +35,7 @@ def patient_page(analysis: Analysis, patient: str, anchor: str) -> Page:
         return Page(short(patient, 60), anchor, (*head, Words("No prediction.")))
     said = [Words(headline(analysis, row), "finding") for row in found]
     parts = [
+        *cautioned(analysis),
         strip(analysis, patient),
         *_drivers(analysis, patient),
         *tissue(analysis, patient),
@@ -42,6 +43,12 @@ def patient_page(analysis: Analysis, patient: str, anchor: str) -> Page:
         _stable(analysis, patient),
     ]
     return Page(short(patient, 60), anchor, (*head, *said, *parts))
+
+
+def cautioned(analysis: Analysis) -> list[Words]:
+    """The caution that a cohort without a claim asks for."""
+    words = trust.caution(analysis.facts)
+    return [Words("", lead=words)] if words else []
 
 
 def bags(analysis: Analysis, patient: str) -> list[dict[Any, Any]]:
@@ -173,8 +180,9 @@ def _stable(analysis: Analysis, patient: str) -> Words:
 
 
 def ramp(analysis: Analysis) -> Ramp:
-    """The one colour scale of importance."""
-    return Ramp("against", f"for “{outcome.towards(analysis.facts)}”")
+    """The one colour scale of importance, with the values at its ends."""
+    most = theme.two(colouring(analysis, "importance", np.arange(0)).high)
+    return Ramp(f"against (-{most})", f"for “{outcome.towards(analysis.facts)}” (+{most})")
 
 
 def span(row: dict[Any, Any]) -> str:

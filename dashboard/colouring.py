@@ -38,6 +38,7 @@ _SIGNED = ("importance", "evidence", "leave_one_out")
 _MEMBERS = ("neighbourhood", "attention", "mean", "topk")
 SAME_SIGN = 0.9  # share of retrained models in which a cell's importance must keep its sign
 _PLACES = ("region", "cell_id", "x", "y")
+LEAST = 0.5  # log-odds at the end of a scale, or more: a model that knows nothing is grey
 _SAMPLE = 200_000  # values read for a quantile: its error is far below one shade
 _WORDS = {
     "importance": "Importance",
@@ -232,6 +233,8 @@ def _kinds(analysis: Analysis) -> list[str]:
 def _signed(analysis: Analysis, key: str, rows: np.ndarray) -> Colouring:
     column = analysis.cells[key].to_numpy()
     most = _quantile(np.abs(_some(column)), 0.995) or 1.0
+    if not key.startswith("leave") and analysis.facts["task"] != "regression":
+        most = max(most, LEAST)
     title = f"{spoken(key)}: blue argues against, orange for “{outcome.towards(analysis.facts)}”"
     if analysis.facts["task"] in ("regression", "survival"):
         title += "; 0: average training patient"

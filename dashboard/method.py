@@ -21,7 +21,7 @@ NAMED = 60  # features that are listed by name
 def card(analysis: Analysis) -> list[Block]:
     """The model card: what for, made from what, how good, and where it fails (after Mitchell et al., 2019)."""
     facts = analysis.facts
-    size, main = facts["cohort"], facts["main"]
+    size = facts["cohort"]
     counts = ", ".join(outcome.counted(facts))
     gaps = any(warning["kind"] == "missing_values" for warning in facts["warnings"])
     rows = (
@@ -37,10 +37,7 @@ def card(analysis: Analysis) -> list[Block]:
             "Judged by",
             f"{facts['folds']}-fold cross-validation by patient, {facts['repeats']} repeats; nothing external",
         ),
-        (
-            "Reaches",
-            f"{outcome.main(facts)} {theme.interval(facts['scores'][main])}. {facts['verdict']['words']}",
-        ),
+        ("Reaches", facts["verdict"]["words"]),
         ("Fails on", _failures(analysis)),
         ("Missing values", "see what to know about this cohort" if gaps else "none among the features"),
         ("Contact", "whoever made this report; the software alone cannot answer for a finding"),

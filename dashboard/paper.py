@@ -331,7 +331,7 @@ class _Key(Flowable):
 class _Scale(Flowable):
     """The colour scale of importance with words at both ends."""
 
-    WIDE = 170.0
+    WIDE = 200.0
 
     def __init__(self, ramp: Ramp) -> None:
         super().__init__()

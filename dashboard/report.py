@@ -262,7 +262,8 @@ def _confounders(facts: dict[str, Any]) -> list[Block]:
 
 
 def _cells(analysis: Analysis) -> list[Block]:
-    facts, blocks = analysis.facts, [Heading("Which cells drive the predictions?")]
+    facts = analysis.facts
+    blocks: list[Block] = [Heading("Which cells drive the predictions?"), *casepage.cautioned(analysis)]
     table, classes = drivers.by_class(analysis).head(8), outcome.groups(analysis.facts)
     listed: list[Block] = []
     if len(table):

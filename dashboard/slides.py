@@ -57,7 +57,7 @@ def _everyone(analysis: Analysis) -> Page:
 
 def _cells(analysis: Analysis) -> Page:
     table, names = drivers.by_class(analysis).head(ROWS), outcome.groups(analysis.facts)
-    blocks: list[Block] = [Heading("Which cells drive the predictions?")]
+    blocks: list[Block] = [Heading("Which cells drive the predictions?"), *casepage.cautioned(analysis)]
     if len(table):
         rows = tuple(
             (str(row["group"]), *(f"{row['contribution ' + name]:+.2f}" for name in names))
@@ -79,6 +79,7 @@ def _patient(analysis: Analysis, patient: str) -> Page:
     if any(row["score"] != row["score"] for row in rows):
         return Page(patient, "", (*head, Words("No prediction.")))
     said = tuple(Words(casepage.headline(analysis, row), "finding") for row in rows[:3])
+    said += tuple(casepage.cautioned(analysis))
     return Page(patient, "", (*head, *said, casepage.strip(analysis, patient)))
 
 

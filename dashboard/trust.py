@@ -52,6 +52,14 @@ KINDS = (
 )
 
 
+def caution(facts: Mapping[str, Any]) -> str:
+    """What must stand before any patient or cell of a cohort that does not carry a claim; empty where it does."""
+    return {
+        "none": "No signal was found in this cohort: what follows describes a model that cannot tell the labels apart.",
+        "unclear": "This cohort carries no claim: what follows describes the model, and may be chance.",
+    }.get(facts["verdict"]["kind"], "")
+
+
 def attends(facts: Mapping[str, Any]) -> bool:
     """Whether attention differs between cells: without a model that attends its order says nothing."""
     return "attention" in facts["pooling"]["members"]

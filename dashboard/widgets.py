@@ -112,9 +112,8 @@ def chart(figure: go.Figure, key: str, **more: Any) -> Any:
     """Draws a figure of `dashboard.figures` in the theme of the browser, with its words for screen readers and buttons
     that save it."""
     theme.dress(figure, dark=state.dark())
-    config = {"displaylogo": False, "modeBarButtons": [["toImage"]], "responsive": True} | more.pop(
-        "config", {}
-    )
+    tools = more.pop("config", {"modeBarButtons": [["toImage"]]})
+    config = {"displaylogo": False, "responsive": True} | tools
     event = st.plotly_chart(figure, key=key, theme=None, config=config, alt=figures.alt(figure), **more)
     browser.save(figure, key)
     return event

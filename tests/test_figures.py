@@ -188,6 +188,13 @@ def test_what_if_is_the_exact_leave_group_out(analysis: Analysis) -> None:
     assert table.loc["driver", "prediction_without"] == pytest.approx(after)
 
 
+def test_a_model_that_knows_nothing_is_grey(analysis: Analysis) -> None:
+    faint = replace(analysis, cells=analysis.cells.assign(importance=analysis.cells["importance"] * 1e-6))
+    shown = colouring.colouring(faint, "importance", np.arange(100))
+    assert shown.high == -shown.low == colouring.LEAST
+    assert np.nanmax(np.abs(shown.values)) < 0.01 * shown.high
+
+
 def test_profiles_find_the_planted_marker(analysis: Analysis) -> None:
     table = drivers.profile(analysis, "P01", for_positive=True, top=15)
     assert table["feature"].iloc[0] == "m0"

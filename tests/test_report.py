@@ -225,6 +225,9 @@ def test_a_cohort_without_signal_makes_no_claim(analysis: Analysis) -> None:
     }
     facts = analysis.facts | {"verdict": verdict, "warnings": []}
     text = report.describe(replace(analysis, facts=facts), patients=["P01"]).text
-    claims = [line for line in text.splitlines() if CLAIM.search(line) and "No signal found" not in line]
+    claims = [line for line in text.splitlines() if CLAIM.search(line) and "No signal" not in line]
     assert claims == []
     assert text.index("No signal found") < text.index("Every patient"), "it is said before anything is shown"
+    assert text.count("No signal was found in this cohort") == 2, (
+        "before the cells, and on the patient's page"
+    )
