@@ -16,7 +16,8 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import datetime
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
@@ -157,6 +158,8 @@ def _teller(pipe: Connection, warming: threading.Thread) -> Callable[[Event], No
 
 def read(request: dict[str, Any], workspace: Workspace, progress: Progress) -> str:
     """Cell files, patients file and columns to a cohort in the workspace; returns its key."""
+    from milcore.cohort import Note
+    from milcore.mapping import read_mapping
     from milcore.readers import Columns, read_cohort
 
     asked = request["columns"].items()
@@ -164,7 +167,15 @@ def read(request: dict[str, Any], workspace: Workspace, progress: Progress) -> s
     patients = Path(request["patients"]) if request["patients"] else None
     cells = [Path(file) for file in request["cells"]]
     room(workspace.root, sum(file.stat().st_size for file in cells if file.is_file()))
-    cohort = read_cohort(cells, patients=patients, columns=Columns(**named), progress=progress)
+    columns = Columns(**named)
+    cohort = read_cohort(cells, patients=patients, columns=columns, progress=progress)
+    if request.get("remember"):
+        workspace.remember(cohort.source)
+    elif columns == Columns() and (kept := workspace.remembered(cohort.source)) is not None:
+        words = f"Columns have the roles you gave them in the last {cohort.source['format']} table."
+        with suppress(MilError):  # where they do not fit after all, the tables are as they were read first
+            cohort = read_cohort(cells, patients=patients, columns=read_mapping(kept), progress=progress)
+            cohort = replace(cohort, notes=(*cohort.notes, Note("remembered", words)))
     key = cohort.fingerprint[:16]
     with progress.stage("saving"):
         if not workspace.has_cohort(key):

@@ -5,6 +5,7 @@ analyses/<id>/      one analysis, id = time stamp and short hash; about.json: wh
 deleted/<id>/       analyses that were deleted and can be brought back
 damaged/<id>/       cohorts and analyses that do not hold what was written; <id>.json says what is wrong
 uploads/<hash>/     tables as they were uploaded
+mappings/<hash>.json  roles of columns as the user changed them, by tool and names of columns
 jobs/<id>.json      what was asked and what became of it; <id>.log what it said on its way
 """
 
@@ -37,6 +38,7 @@ KEY = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]{3,63}")
 PLACES = ("cohorts", "analyses", "uploads", "jobs")  # where something is written
 KINDS = {"cohorts": "cohort", "analyses": "analysis"}  # of what is checked; <kind>.json describes it
 LOCK = "lock"
+MADE = re.compile(r"(patient|region|cell) \(.*\)")  # columns that the readers add
 LISTED_FILES = 500  # a longer menu helps nobody
 
 
@@ -190,6 +192,21 @@ class Workspace:
         if KEY.fullmatch(key) and source.is_dir() and not goal.exists():
             goal.parent.mkdir(parents=True, exist_ok=True)
             source.rename(goal)
+
+    def remember(self, source: dict[str, Any]) -> None:
+        """Keeps how the tables of a cohort were read, by tool and columns."""
+        write_json(self._mapping(source), source["mapping"])
+
+    def remembered(self, source: dict[str, Any]) -> Path | None:
+        """The mapping kept for tables of the same tool with the same columns, if any."""
+        path = self._mapping(source)
+        return path if path.is_file() else None
+
+    def _mapping(self, source: dict[str, Any]) -> Path:
+        names = sorted({str(each["name"]).removeprefix("known: ") for each in source["columns"]})
+        names = [name for name in names if not MADE.fullmatch(name)]
+        digest = hashlib.blake2b(repr((source["format"], names)).encode(), digest_size=8).hexdigest()
+        return self.root / "mappings" / f"{digest}.json"
 
     def keep_upload(self, name: str, content: BinaryIO) -> Path:
         """Stores one uploaded file under a name that is safe on disk; the same bytes are stored once."""

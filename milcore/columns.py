@@ -16,9 +16,10 @@ from milcore.formats import Format
 from milcore.names import folded
 from milcore.profiles import ENOUGH_CELLS, Profile, levels, profiles, whole, wordy
 
-__all__ = ["LEVELS", "Columns", "Role", "named_roles", "recognise"]
+__all__ = ["LEVELS", "YOURS", "Columns", "Role", "named_roles", "recognise"]
 
 NO_COLUMN = ("bag", "pattern", "names_in")  # text of Columns that says no column's role
+YOURS = "you named it"
 NO_PATIENT = "no column names the patient, so each of these counts as one"
 CODED = 2  # a number of no more values may measure what the text says
 LEVELS = 100  # a text column with more different values is no category
@@ -104,7 +105,7 @@ def named_roles(frame: pl.DataFrame, columns: Columns, tool: Format | None = Non
     columns = _there(columns, frame)
     columns = _there(columns, frame)
     _check_named(frame, columns)
-    given = [Role(name, role, "you named it") for role, name in _asked(columns)]
+    given = [Role(name, role, YOURS) for role, name in _asked(columns)]
     return given + list(_by_name(frame, columns, tool or PLAIN, taken={role.name for role in given}))
 
 
@@ -147,7 +148,7 @@ def _check_named(frame: pl.DataFrame, columns: Columns) -> None:
 
 def _named(frame: pl.DataFrame, columns: Columns, patient_names: Collection[str]) -> Iterator[Role]:
     for option, name in _asked(columns):
-        yield Role(name, option, "you named it")
+        yield Role(name, option, YOURS)
     for name in columns.labels:
         if name in frame.columns and name in patient_names:
             yield Role(name, "left out", "the patients file has it, and that one is used", "target_in_both")
@@ -347,7 +348,7 @@ def _numeric(judge: _Judge) -> Role | None:
     if judge.matrix and judge.seen.name not in judge.matrix and not judge.asked:
         return judge.says("left out", "it stands beside the matrix, not in it; name it to use it")
     if judge.asked:
-        return judge.says("feature", "you named it")
+        return judge.says("feature", YOURS)
     if judge.seen.constant_within:
         why = f"numbers, and too few cells to tell whether they describe the {judge.columns.bag}"
         return judge.says("feature", why, "constant_within_patients")
@@ -409,7 +410,7 @@ def _with_categories(frame: pl.DataFrame, columns: Columns, roles: list[Role]) -
     categories = [role for role in roles if role.role in ("cell_type", "kept")]
     categories = [role for role in categories if least <= levels(frame[role.name]) <= LEVELS]
     chosen = [role.name for role in categories if role.name in columns.features]
-    why = "you named it"
+    why = YOURS
     if columns.features and not chosen and not any(role.role == "feature" for role in roles):
         raise _featureless(roles)
     if not chosen and not any(role.role == "feature" for role in roles):

@@ -25,8 +25,8 @@ class Format:
     `marks` are patterns, each of which some column must fit. The roles list column names, the surest first;
     `stand_in` those that count as the patient where no column names it. `never` is a pattern of columns that measure
     nothing. `alone`: one file is one sample. `takes_apart` names a column of ids and the naming
-    pattern that takes it apart. `refused` says what its rows are if they are not cells; `export` how to get the
-    right table, for the documentation.
+    pattern that takes it apart. `refused` says what its rows are if they are not cells. How to get the table out of
+    the tool stands in the README.
     """
 
     name: str
@@ -42,7 +42,6 @@ class Format:
     alone: bool = False
     takes_apart: tuple[str, str] = ("", "")
     refused: str = ""
-    export: str = ""
 
 
 FORMATS = (
@@ -71,7 +70,6 @@ FORMATS = (
         y=_words("centroidy"),
         cell_type=_words("classification class"),
         never="name|parent|roi|objecttype|missing|numdetections",
-        export="Measure > Show detection measurements > Save, or Measure > Export measurements (type: cells)",
     ),
     Format(
         "HALO",
@@ -84,7 +82,6 @@ FORMATS = (
         cell_type=_words("classifierlabel phenotype"),
         never="analysisinputs|region(area|perimeter)|algorithmname|jobid|objectdatapath",
         alone=True,
-        export="Analysis > Export > Object data (CSV)",
     ),
     Format(
         "inForm",
@@ -95,7 +92,6 @@ FORMATS = (
         cell_type=_words("phenotype"),
         never="tag|path|totalcells|tissuecategoryarea.*|celldensity.*|(process|category)regionid|labid|confidence"
         "|tma(sector|row|column|field)|inform.*|distancefromprocessregionedge.*",
-        export="batch export, cell_seg_data.txt, merged",
     ),
     Format(
         "CellProfiler",
@@ -110,7 +106,6 @@ FORMATS = (
         cell=_words("objectnumber"),
         never="metadata.*|(parent|children)[a-z].*|number.*number|neighbors.*objectnumber.*|(file|path)name.*|groupnumber"
         "|groupindex|classify.*",
-        export="ExportToSpreadsheet, the CSV of the cell objects",
     ),
     Format(
         "histoCAT",
@@ -121,7 +116,6 @@ FORMATS = (
         x=_words("xposition"),
         y=_words("yposition"),
         never="neighbou?r.*cellid\\d*|neighbou?r\\d*|numberneighbors",
-        export="Export > session as CSV",
     ),
     Format(
         "MCMICRO",
@@ -138,7 +132,6 @@ FORMATS = (
         x=_words("xcentroid xposition"),
         y=_words("ycentroid yposition"),
         alone=True,
-        export="the CSV files in quantification/, one a sample",
     ),
     Format(
         "ark",
@@ -150,7 +143,6 @@ FORMATS = (
         y=_words("centroid0"),
         cell_type=_words("cellmetacluster pixelmetacluster"),
         never="(cell|pixel)som(cluster)?|cellmetaclusterid",
-        export="cell_table_size_normalized.csv, or the one with cell_meta_cluster",
     ),
     Format(
         "steinbock",
@@ -162,7 +154,6 @@ FORMATS = (
         y=_words("centroid0"),
         never="(width|height)px|numchannels|sourcefile|recoveryfile|recovered|acquisition.*",
         alone=True,
-        export="the folder that holds intensities/ and regionprops/, or `steinbock export csv`",
     ),
     Format(
         "CODEX",
@@ -172,7 +163,6 @@ FORMATS = (
         cell=_words("cellidcellid"),
         never="blank.*|tilenumtilenum|zz",
         alone=True,
-        export="the processor's segm/*_compensated.csv, one a region",
     ),
     Format(
         "CODEX",
@@ -180,7 +170,6 @@ FORMATS = (
         cell_type=_words("imagingphenotypeclusterid clustername"),
         never="blank.*|samplextileytile|nichecluster.*|sizesize",
         takes_apart=("samplextileytile", "{patient}_X{}_Y{}"),
-        export="the segmentation CSV, as published",
     ),
     Format(
         "Xenium",
@@ -190,7 +179,6 @@ FORMATS = (
         y=_words("ycentroid"),
         never="(control|unassigned|deprecated|genomiccontrol).*|segmentationmethod|zlevel",
         alone=True,
-        export="cells.parquet or cells.csv.gz, joined by you with the counts you need",
     ),
     Format(
         "CosMx",
@@ -202,14 +190,12 @@ FORMATS = (
         y=_words("centeryglobal centerylocal"),
         never="version|dualfileformat|assaytype|runname|propnegative|cellid|slideidnumeric",
         alone=True,
-        export="the metadata file, joined by you with the counts you need",
     ),
     Format(
         "FCS",
         marks=(),  # known by the kind of file
         never="time|eventlength",
         alone=True,
-        export="one FCS file a sample, gated to the cells of interest",
     ),
     Format(
         "MERSCOPE",
@@ -219,7 +205,6 @@ FORMATS = (
         y=_words("centery"),
         never="fov|(min|max)[xy]|transcriptcount|barcodecount",
         alone=True,
-        export="cell_metadata.csv, joined by you with the counts you need",
     ),
 )
 

@@ -28,32 +28,38 @@ FEW_BELOW = 0.05  # of the cells below zero: more, and the scale is meant so
 
 # kind -> how grave (stop: training would be wrong; warn: read this first), and what to do
 GRADES = {
-    "one_row_each": ("stop", "Give the table of cells first and this one as --patients."),
-    "label_as_feature": ("stop", "Drop it with --drop."),
+    "one_row_each": (
+        "stop",
+        "Give the table of cells first, and this one as the patients table (--patients).",
+    ),
+    "label_as_feature": ("stop", "Leave it out (--drop)."),
     "unmatched_patients": ("warn", "Correct the ids in either table; nothing was dropped."),
     "patients_without_cells": ("warn", "Correct the ids in either table, or add the cells."),
     "sample_as_patient": (
         "warn",
-        "Where a patient has several, name the patient: with --patient, or with --pattern and --names-in.",
+        "Where a patient has several, say which column or part of a name is the patient (--patient, --pattern).",
     ),
-    "from_names": ("warn", "If that is not so, say it with --pattern, --patient or --region."),
-    "label_spellings": ("warn", "Merge them with --merge-labels."),
+    "from_names": (
+        "warn",
+        "Where that is not so, change the pattern, or name the columns (--pattern, --patient).",
+    ),
+    "label_spellings": ("warn", "Merge them if they are one (--merge-labels)."),
     "few_patients": ("warn", "Add the tables of the other patients."),
     "region_in_two_patients": ("warn", "Correct the patient of these regions."),
     "missing_values": ("warn", ""),
     "infinite_values": ("warn", "Correct the table if these are not meant as missing."),
     "mixed_types": ("warn", "Correct these entries, or leave them empty."),
-    "cells_without_patient": ("warn", "Fill the column, or name another with --patient."),
+    "cells_without_patient": ("warn", "Fill the column, or name another (--patient)."),
     "blank_patients": ("warn", "Fill the ids in the patients file."),
     "duplicate_cell_ids": ("warn", "Look whether cells come twice."),
     "one_cell": ("warn", ""),
     "encoding": ("note", "Export it in UTF-8."),
     "thousands": ("note", "Export numbers without a sign between thousands."),
-    "mixed_units": ("note", "Use features of one unit, or --transform."),
+    "mixed_units": ("note", "Export all in one unit, if they are compared."),
     "negative_values": ("note", "Look at the background correction."),
     "saturated": ("note", "Look at the exposure; the values above are lost."),
-    "dropped_code": ("note", "Name it with --features to use it all the same."),
-    "constant_within_patients": ("note", "Leave them out with --drop, if they describe patients."),
+    "dropped_code": ("note", "Name it as a feature to use it all the same (--features)."),
+    "constant_within_patients": ("note", "Leave them out, if they describe patients (--drop)."),
 }
 ORDER = ("stop", "warn", "note")
 
@@ -227,7 +233,7 @@ def _label_notes(
             pairs = len(np.unique(value * (codes.max() + 1) + codes[known]))
             if pairs == len(np.unique(value)) == len(np.unique(codes[known])):
                 words = f"The feature '{columns[j]}' says the same as '{name}' in every patient, so it is no feature."
-                where, fix = f"column '{columns[j]}'", f"Drop it: --drop '{columns[j]}'."
+                where, fix = f"column '{columns[j]}'", f"Leave it out (--drop '{columns[j]}')."
                 yield Note("label_as_feature", words, where=where, fix=fix)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ import pandas as pd
 import polars as pl
 
 from milcore.cohort import TEXT, Cohort, Note
-from milcore.columns import Columns, Role, named_roles, recognise
+from milcore.columns import YOURS, Columns, Role, named_roles, recognise
 from milcore.errors import MilError
 from milcore.inspection import gap_notes, graded, owner_notes, role_notes, target_notes, value_notes
 from milcore.mapping import KNOWN, OWN, Reading
@@ -46,12 +46,14 @@ def read_cohort(
         outcomes = None if patients is None else read_patients(Path(patients))
         table = read_cells(cells, text=owners, wanted=columns.features, besides=patients)
         columns, given = _in_table(columns, table), frozenset(table.frame.columns)
+        named = {columns.patient, columns.region, columns.cell}
         _check_swapped(table, outcomes, columns)
         table, columns, said = with_owners(table, columns, None if outcomes is None else outcomes.frame)
         table = replace(table, notes=(*table.notes, *said))
         progress.share(0.6)
         known = () if outcomes is None else outcomes.frame.columns
         roles = recognise(table.frame, columns, patient_names=known, matrix=table.matrix, tool=table.tool)
+        roles = [_explained(role, named, given) for role in roles]
         progress.share(0.8)
         files = [Path(path).name for path in [*cells, *([] if patients is None else [patients])]]
         return _cohort(Reading(table, roles, columns, files, given), outcomes)
@@ -65,6 +67,14 @@ def _in_table(columns: Columns, table: Cells) -> Columns:
         return tuple(map(back, value)) if isinstance(value, tuple) else meant.get(value, value)
 
     return Columns(**{field.name: back(getattr(columns, field.name)) for field in fields(columns)})
+
+
+def _explained(role: Role, named: Collection[str | None], given: Collection[str]) -> Role:
+    """An owner that the user did not name, with what made it one."""
+    if role.role not in ("patient", "region", "cell") or role.why != YOURS or role.name in named:
+        return role
+    why = "the patients file knows its values" if role.role == "patient" else "names tell it apart"
+    return replace(role, why=why if role.name in given else "made from names")
 
 
 def _check_swapped(table: Cells, outcomes: Table | None, columns: Columns) -> None:

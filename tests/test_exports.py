@@ -11,11 +11,13 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from milcore.cohort import Cohort
 from milcore.columns import Columns
 from milcore.errors import MilError
-from milcore.formats import FORMATS
+from milcore.formats import format_of
 from milcore.readers import read_cohort
 
 STEINBOCK = "steinbock_imcRtools"
@@ -387,14 +389,11 @@ def test_transcripts_are_no_cells(tmp_path: Path, header: str) -> None:
         read_cohort([tmp_path / "points.csv"])
 
 
-def test_formats_are_flat_and_told_apart() -> None:
+def test_headers_are_told_apart() -> None:
     for tool, (header, _) in HEADERS.items():
-        from milcore.formats import format_of
-
         found = format_of(header.split(","))
         assert found is not None
         assert found.name == tool
-    assert all(known.refused or known.export for known in FORMATS)
 
 
 # Files
@@ -561,3 +560,55 @@ def test_the_line_for_excel_and_empty_lines_before_the_header_are_skipped(tmp_pa
     text = made("patient,CD3,CD8").assign(patient=["a", "b"] * 20).to_csv(index=False, sep=";")
     (tmp_path / "c.csv").write_text("\n\nsep=;\n" + text)
     assert read_cohort([tmp_path / "c.csv"]).names == ("CD3", "CD8")
+
+
+# The same table, however it was exported
+
+
+@dataclass(frozen=True)
+class Style:
+    """How an export is written."""
+
+    separator: str
+    decimal: str
+    encoding: str
+    quoted: bool
+    ending: str
+
+
+STYLES = st.builds(
+    Style,
+    separator=st.sampled_from([",", ";", "\t", "|"]),
+    decimal=st.sampled_from([".", ","]),
+    encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "cp1252"]),
+    quoted=st.booleans(),
+    ending=st.sampled_from(["\n", "\r\n"]),
+)
+CASES = (
+    str,
+    lambda name: name.upper().replace("\u039c", "µ"),
+    str.lower,
+    lambda name: name.replace(" ", "_"),
+    lambda name: f" {name}",
+)
+VARIED = "Image,Object ID,Classification,Parent,ROI,Centroid X µm,Centroid Y µm,Nucleus: Area µm^2,DAPI: Mean"
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(style=STYLES, spelled=st.sampled_from(CASES), seed=st.integers(0, 99))
+def test_a_variant_of_an_export_is_the_same_export(tmp_path: Path, style: Style, spelled, seed: int) -> None:  # type: ignore[no-untyped-def]
+    plain = made(VARIED).assign(Image=[f"Fall é {i % 4}" for i in range(40)])
+    table = plain.sample(frac=1, axis=1, random_state=seed).rename(columns=spelled)
+    how = {"sep": style.separator, "decimal": style.decimal, "lineterminator": style.ending}
+    text = table.to_csv(index=False, quoting=1 if style.quoted else 0, **how)
+    (tmp_path / "e.txt").write_bytes(text.encode(style.encoding))
+    cohort = read_cohort([tmp_path / "e.txt"])
+    assert cohort.source["format"] == "QuPath"
+    assert cohort.patients["patient"].tolist() == [f"Fall é {i}" for i in range(4)]
+    back = np.argsort(cohort.order)
+    for axis in "xy":
+        wanted = plain[f"Centroid {axis.upper()} µm"].to_numpy(np.float32)
+        np.testing.assert_array_equal(cohort.cells[axis].to_numpy()[back], wanted)
+    for name in ("Nucleus: Area µm^2", "DAPI: Mean"):
+        found = cohort.features[back, cohort.names.index(spelled(name))]
+        np.testing.assert_array_equal(found, plain[name].to_numpy(np.float32))

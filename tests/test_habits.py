@@ -14,6 +14,7 @@ import click
 import pytest
 
 from dashboard.cli import cli
+from milcore.formats import FORMATS
 from milcore.tables import READERS
 from milcore.training import Settings
 
@@ -148,6 +149,12 @@ def test_every_reader_is_named() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     for ending in READERS:
         assert f"`.{ending}`" in readme, ending
+
+
+def test_every_tool_is_explained() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for tool in (known.name for known in FORMATS if not known.refused):
+        assert re.search(rf"^\|[^|]*\b{tool}\b", readme, flags=re.MULTILINE), tool
 
 
 def test_the_readme_begins_with_the_two_lines_of_the_makefile() -> None:

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import streamlit as st
 
 from dashboard import figures, state, theme, widgets
 from dashboard.jobs import Job
 from dashboard.targets import targets
+from dashboard.views import roles
 from dashboard.workspace import TABLES, tables_in
 
 if TYPE_CHECKING:
-    from milcore.cohort import Cohort
+    from milcore.cohort import Cohort, Note
 
 STAGES = ("reading", "saving")
-ROLES = ("patient", "region", "cell", "x", "y", "cell_type", "feature", "label", "known", "kept", "left out")
-ONCE = ("patient", "region", "cell", "x", "y", "cell_type", "known")
 
 
 @widgets.caught
@@ -104,7 +103,7 @@ def _loaded(cohort: Cohort) -> None:
         state.go("train")
     _checks(cohort)
     _charts(cohort)
-    _columns(cohort)
+    roles.draw(cohort)
     with st.expander("Open another cohort"):
         _doors()
         _earlier()
@@ -210,11 +209,18 @@ def _checks(cohort: Cohort) -> None:
     if not cohort.notes:
         widgets.quiet("All checks passed.")
     for note in cohort.notes[:3]:
-        widgets.card(note.severity, note.words, note.fix)
+        _card(note)
+    if any(note.kind == "label_spellings" for note in cohort.notes):
+        roles.merge_button(cohort)
     if cohort.notes[3:]:
         with st.expander(f"{len(cohort.notes) - 3} more"):
             for note in cohort.notes[3:]:
-                widgets.card(note.severity, note.words, note.fix)
+                _card(note)
+
+
+def _card(note: Note) -> None:
+    """A note and what to do, without the names of command-line options."""
+    widgets.card(note.severity, note.words, re.sub(r" \(--[^)]*\)", "", note.fix))
 
 
 def _charts(cohort: Cohort) -> None:
@@ -233,47 +239,3 @@ def _charts(cohort: Cohort) -> None:
     if cohort.cells[["x", "y"]].notna().to_numpy().any():
         st.subheader("One region of tissue", anchor=False)
         widgets.chart(figures.tissue_preview(cohort).update_layout(height=480), "preview")
-
-
-def _columns(cohort: Cohort) -> None:
-    columns = cohort.source.get("columns", [])
-    made = state.jobs().maker("read", state.session().cohort)
-    with st.expander(f"Columns and their roles ({len(columns)})"):
-        widgets.quiet(
-            "What each column of the cell table is used as, and why. Change a role and read the tables again."
-        )
-        table = pd.DataFrame(columns, columns=["name", "role", "why"])
-        roles = {
-            "name": st.column_config.TextColumn("Column", disabled=True),
-            "role": st.column_config.SelectboxColumn("Role", options=ROLES, required=True),
-            "why": st.column_config.TextColumn("Why", disabled=True, width="large"),
-        }
-        key = f"roles-{state.session().cohort}"
-        edited = st.data_editor(table, column_config=roles, hide_index=True, key=key, disabled=made is None)
-        changed = not edited["role"].equals(table["role"])
-        if made is None:
-            widgets.quiet(
-                "The tables this cohort was read from are no longer known here, so roles cannot be changed."
-            )
-        elif st.button("Read again with these roles", disabled=not changed):
-            _reread(made, edited)
-
-
-def _reread(made: Job, edited: pd.DataFrame) -> None:
-    """Reads the same files with the roles of the edited table."""
-    named = {role: edited.loc[edited["role"] == role, "name"].tolist() for role in ROLES}
-    for role in ONCE:
-        if len(named[role]) > 1:
-            widgets.card("stop", f"{len(named[role])} columns have the role '{role}'; one is possible.")
-            return
-    columns: dict[str, Any] = {role: (named[role] or [None])[0] for role in ONCE}
-    columns |= {
-        "features": tuple(named["feature"]),
-        "drop": tuple(named["left out"]),
-        "labels": tuple(named["label"]),
-    }
-    columns["bag"] = made.request["columns"]["bag"]
-    files = [Path(file) for file in made.request["cells"]]
-    about = Path(made.request["patients"]) if made.request["patients"] else None
-    ask(files, about, name=str(made.request["name"]), columns=columns)
-    st.rerun()

@@ -1,0 +1,129 @@
+"""What each column of a cohort was read as: a table to mend it, beside a look at what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import streamlit as st
+
+from dashboard import figures, state, widgets
+from dashboard.jobs import Job
+
+if TYPE_CHECKING:
+    from milcore.cohort import Cohort
+
+ROLES = ("patient", "region", "cell", "x", "y", "cell_type", "feature", "label", "known", "kept", "left out")
+ONCE = ("patient", "region", "cell", "x", "y", "cell_type", "known")
+ROWS, FEATURES = 6, 6  # shown of the cells
+
+
+def draw(cohort: Cohort) -> None:
+    """The table of columns with its menu, how names are taken apart, and the look at the result."""
+    columns = cohort.source.get("columns", [])
+    made = state.jobs().maker("read", state.session().cohort)
+    with st.expander(f"Columns and their roles ({len(columns)})"):
+        left, right = st.columns([3, 2], gap="large")
+        with left:
+            edited = _table(columns, able=made is not None)
+        with right:
+            _look(cohort, made)
+        if made is None:
+            words = (
+                "The tables this cohort was read from are no longer known here, so roles cannot be changed."
+            )
+            widgets.quiet(words)
+            return
+        pattern, source = _pattern(cohort, made)
+        before = _settled(cohort)
+        changed = edited["role"].tolist() != [column["role"] for column in columns]
+        changed |= (pattern, source) != (before.get("pattern", ""), before.get("names_in"))
+        if st.button("Read again with these roles", disabled=not changed):
+            _mend(cohort, made, edited, {"pattern": pattern, "names_in": source})
+
+
+def again(made: Job, columns: Mapping[str, Any]) -> None:
+    """Queues the reading of the same files with other columns; they are remembered for tables of that tool."""
+    request = {**made.request, "columns": dict(columns), "remember": True}
+    state.submit("read", request)
+    st.rerun()
+
+
+def merge_button(cohort: Cohort) -> None:
+    """Offers to make one of the spellings of a label."""
+    made = state.jobs().maker("read", state.session().cohort)
+    if made is not None and not _settled(cohort).get("merge_labels") and st.button("Merge the spellings"):
+        again(made, {**made.request["columns"], "merge_labels": True})
+
+
+def _settled(cohort: Cohort) -> dict[str, Any]:
+    """The columns as they were read, for reading them so again."""
+    return dict(cohort.source.get("mapping", {}).get("columns", {}))
+
+
+def _table(columns: list[dict[str, str]], *, able: bool) -> pd.DataFrame:
+    widgets.quiet("What each column of the cell table is used as, and why. Change a role and read again.")
+    roles = {
+        "name": st.column_config.TextColumn("Column", disabled=True),
+        "role": st.column_config.SelectboxColumn("Role", options=ROLES, required=True),
+        "why": st.column_config.TextColumn("Why", disabled=True, width="large"),
+    }
+    table = pd.DataFrame(columns, columns=["name", "role", "why"])
+    key = f"roles-{state.session().cohort}"
+    return st.data_editor(table, column_config=roles, hide_index=True, key=key, disabled=not able)
+
+
+def _look(cohort: Cohort, made: Job | None) -> None:
+    """The first cells, and a small map on which a swapped axis is seen."""
+    first = cohort.cells[["cell_id", "region", "x", "y"]].head(ROWS).dropna(axis=1, how="all")
+    owners = cohort.patients["patient"].to_numpy()[cohort.owner[:ROWS]]
+    values = pd.DataFrame(cohort.features[:ROWS, :FEATURES], columns=list(cohort.names[:FEATURES]))
+    first.insert(0, "patient", owners)
+    st.dataframe(pd.concat([first, values], axis=1), hide_index=True)
+    if cohort.cells[["x", "y"]].notna().all(axis=1).any():
+        widgets.chart(figures.tissue_preview(cohort).update_layout(height=300), "roles-preview")
+        if made is not None and st.button("Swap x and y"):
+            settled = _settled(cohort)
+            again(made, {**made.request["columns"], "x": settled.get("y"), "y": settled.get("x")})
+
+
+def _pattern(cohort: Cohort, made: Job) -> tuple[str, str | None]:
+    """How names are taken apart, to be changed where it was done, or where there are several files."""
+    settled = _settled(cohort)
+    before, source = str(settled.get("pattern") or ""), settled.get("names_in")
+    if not before and len(made.request["cells"]) < 2:
+        return before, source
+    where = "the file names" if source is None else f"column '{source}'"
+    help_ = "{patient}, {region}, {cell}, and {} for what does not matter"
+    text = st.text_input(
+        f"Where patient and region stand in {widgets.markdown(where)}",
+        value=before,
+        key=f"pattern-{state.session().cohort}",
+        placeholder="{patient}_{region}",
+        help=help_,
+    )
+    return text.strip(), source
+
+
+def _mend(cohort: Cohort, made: Job, edited: pd.DataFrame, names: Mapping[str, Any]) -> None:
+    """Reads the same files with the roles of the edited table; columns made from names are made anew."""
+    named = {role: edited.loc[edited["role"] == role, "name"].tolist() for role in ROLES}
+    for role in ONCE:
+        if len(named[role]) > 1:
+            widgets.card("stop", f"{len(named[role])} columns have the role '{role}'; one is possible.")
+            return
+    before = _settled(cohort)
+    made_up = {
+        c["name"] for c in cohort.source["columns"] if c["role"] in ONCE and before.get(c["role"]) is None
+    }
+    single = {role: next((name for name in named[role] if name not in made_up), None) for role in ONCE}
+    pattern = {} if single["patient"] and "{patient}" in str(names["pattern"]) else names
+    columns = {
+        "features": tuple(named["feature"]),
+        "drop": tuple(name for name in named["left out"] if name not in named["feature"]),
+        "labels": tuple(named["label"]),
+        "bag": made.request["columns"]["bag"],
+        "merge_labels": bool(before.get("merge_labels")),
+    }
+    again(made, {**single, **pattern, **columns})
