@@ -103,7 +103,6 @@ def recognise(
 def named_roles(frame: pl.DataFrame, columns: Columns, tool: Format | None = None) -> list[Role]:
     """The roles that the user or a column's name gives away, before any look at what varies within patients."""
     columns = _there(columns, frame)
-    columns = _there(columns, frame)
     _check_named(frame, columns)
     given = [Role(name, role, YOURS) for role, name in _asked(columns)]
     return given + list(_by_name(frame, columns, tool or PLAIN, taken={role.name for role in given}))

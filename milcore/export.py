@@ -7,6 +7,8 @@ spreadsheet would run as a formula is made harmless in a way that can be taken b
 from __future__ import annotations
 
 import json
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +24,7 @@ from milcore.errors import MilError
 from milcore.folder import aside, whole
 from milcore.scorer import card_of
 
-__all__ = ["FORMS", "export"]
+__all__ = ["FORMS", "export", "packed"]
 
 MOST_ROWS = 1_048_575  # of an Excel sheet, below its header
 RUN = r"^['=+\-@\t\r\n]"  # text that a spreadsheet might run, and text that looks as if made harmless already
@@ -46,6 +48,19 @@ def export(analysis: Analysis, form: str, out: Path) -> Path:
     with _folder(out) if several else _file(out) as place:
         FORMS[form](analysis, place)
     return out
+
+
+def packed(analysis: Analysis, form: str, *, patient: str | None = None) -> bytes:
+    """The same in memory, a folder as a zip that opens to a folder named "milscope"; `patient` for qupath and geojson:
+    only this patient's cells, in the colours of the cohort."""
+    with tempfile.TemporaryDirectory() as made:
+        place = Path(made) / "milscope"
+        if form == "qupath":
+            place.mkdir()
+        FORMS[form](analysis, place, **({} if patient is None else {"patient": patient}))
+        if not place.is_dir():
+            return place.read_bytes()
+        return Path(shutil.make_archive(made + "/packed", "zip", made, "milscope")).read_bytes()
 
 
 @contextmanager
@@ -206,9 +221,10 @@ def _flat(facts: dict[str, Any]) -> dict[str, Any]:
 # ---------------------------------------------------------------- on the slide
 
 
-def _on_the_slide(analysis: Analysis) -> pl.DataFrame:
+def _on_the_slide(analysis: Analysis, patient: str | None) -> pl.DataFrame:
     """What is shown of every cell that has a place, with its image: the region, else the patient."""
-    cells = _plain(analysis.cells).with_columns(
+    own = analysis.cells["patient"] == patient
+    cells = _plain(analysis.cells[own] if patient is not None else analysis.cells).with_columns(
         image=pl.coalesce("region", "patient"), cell_id=pl.col("cell_id").cast(pl.String)
     )
     placed = cells.filter(pl.col("x").is_not_null() & pl.col("y").is_not_null())
@@ -231,9 +247,9 @@ def _has_ids(analysis: Analysis) -> bool:
     return any(column["role"] == "cell" for column in analysis.cohort.source.get("columns", []))
 
 
-def _qupath(analysis: Analysis, place: Path) -> None:
+def _qupath(analysis: Analysis, place: Path, patient: str | None = None) -> None:
     """cells.tsv, by Object ID or centroid as QuPath writes them, and the script that reads it and colours the slide."""
-    cells, unit = _on_the_slide(analysis), _unit(analysis)
+    cells, unit = _on_the_slide(analysis, patient), _unit(analysis)
     by_id = [pl.col("cell_id").alias("Object ID")] if _has_ids(analysis) else []
     where = [pl.col(axis).alias(f"Centroid {axis.upper()} {unit}".strip()) for axis in "xy"]
     found = [pl.col(name).alias(f"MIL {name.replace('_', ' ')}") for name in SHOWN]
@@ -254,9 +270,9 @@ def _script(analysis: Analysis) -> str:
     return text
 
 
-def _geojson(analysis: Analysis, place: Path) -> None:
+def _geojson(analysis: Analysis, place: Path, patient: str | None = None) -> None:
     """A collection of points at the cells' own coordinates; `unit` says of what kind (QuPath takes pixels)."""
-    cells = _on_the_slide(analysis)
+    cells = _on_the_slide(analysis, patient)
     measured = pl.struct(pl.col(name).alias(f"MIL {name.replace('_', ' ')}") for name in SHOWN)
     about = pl.struct(
         pl.lit("detection").alias("objectType"),
@@ -283,7 +299,7 @@ def _geojson(analysis: Analysis, place: Path) -> None:
 
 
 TABLES: dict[str, Callable[[Analysis, Path], None]] = {"csv": _csv, "parquet": _parquet}
-FORMS: dict[str, Callable[[Analysis, Path], None]] = {
+FORMS: dict[str, Callable[..., None]] = {
     **TABLES,
     "xlsx": _xlsx,
     "h5ad": _h5ad,

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
 import warnings
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,7 @@ from milcore.analysis import Analysis
 from milcore.cohort import Cohort
 from milcore.effects import Effects
 from milcore.errors import MilError
-from milcore.export import FORMS, SHOWN, export
+from milcore.export import FORMS, SHOWN, export, packed
 from milcore.readers import Columns, read_cohort
 from milcore.stacking import Mixture
 from milcore.training import Settings
@@ -116,7 +118,8 @@ def test_tables_come_back_in_input_order(form: str, analysis: Analysis, tmp_path
     for name in ("cells", "predictions", "phenotypes"):
         assert (folder / f"{name}.{form}").is_file()
     read = pd.read_csv if form == "csv" else pd.read_parquet
-    cells = read(folder / "cells.parquet" if form == "parquet" else folder / "cells.csv")
+    exact = {"float_precision": "round_trip"} if form == "csv" else {}
+    cells = read(folder / f"cells.{form}", **exact)
     assert list(cells["cell_id"]) == list(range(len(cells))), "the tiny table numbers its rows"
     expected = analysis.cells.iloc[np.argsort(analysis.cohort.order)]
     for name in ("importance", "leave_one_out", "umap_1"):
@@ -212,6 +215,20 @@ def test_the_script_is_filled_in_and_reads_the_table_beside_it(analysis: Analysi
         assert name in header
     assert script.count("{") == script.count("}")
     assert script.count("(") == script.count(")")
+
+
+def test_one_patient_is_packed_in_the_colours_of_the_cohort(analysis: Analysis) -> None:
+    with zipfile.ZipFile(io.BytesIO(packed(analysis, "qupath", patient="P05"))) as held:
+        script = held.read("milscope/colour.groovy").decode()
+        table = pd.read_csv(held.open("milscope/cells.tsv"), sep="\t")
+    assert len(table) == 80
+    assert set(table["Image"]) == {"R0", "R1"}
+    limit = np.quantile(analysis.cells["importance"].abs(), 0.98)
+    assert f"double limit = {limit:.6g}" in script
+    assert (
+        json.loads(packed(analysis, "geojson", patient="P05"))["features"][0]["properties"]["patient"]
+        == "P05"
+    )
 
 
 def test_cells_without_a_place_cannot_go_on_a_slide(facts: dict, tmp_path: Path) -> None:

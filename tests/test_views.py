@@ -275,6 +275,19 @@ def test_done(loaded: Path, view: str) -> None:
     assert at.query_params["analysis"] in ("20260101-120000-abcdef", ["20260101-120000-abcdef"])
 
 
+def test_results_are_handed_on_in_every_form(loaded: Path) -> None:
+    from milcore.export import FORMS
+
+    at = page("report", cohort=cohort_key(loaded))
+    keys = {one.proto.id.split("-", 1)[-1] for one in at.get("download_button")}
+    for form in set(FORMS) - {"parquet"}:
+        assert any(key.endswith(f"form-{form}") for key in keys), form
+    assert any(key.endswith("model.safetensors") for key in keys)
+    assert "up to 2,000 cells of each training patient" in words(at)
+    there = page("patient", cohort=cohort_key(loaded)).get("download_button")
+    assert any(one.proto.id.endswith("to-qupath") for one in there)
+
+
 def test_predictions_say_whether_the_explanation_is_faithful(loaded: Path) -> None:
     at = page("predictions", cohort=cohort_key(loaded))
     folded = next(e for e in at.expander if e.label == "Is the explanation faithful?")

@@ -12,6 +12,7 @@ import streamlit as st
 
 from dashboard import canvas, figures, outcome, picks, planes, state, theme, trust, why, widgets
 from dashboard.colouring import choices, rows_of, spoken
+from dashboard.workspace import safe_name
 
 if TYPE_CHECKING:
     from milcore.analysis import Analysis
@@ -37,6 +38,7 @@ def render(analysis: Analysis) -> None:
     _believed(analysis, row)
     _markers(analysis, patient)
     _top_cells(analysis, patient)
+    _on_the_slide(analysis, patient)
 
 
 def _choose(analysis: Analysis) -> str:
@@ -207,3 +209,21 @@ def _top_cells(analysis: Analysis, patient: str) -> None:
                 widgets.say("For" if for_positive else "Against")
                 table = why.top_cells(analysis, patient, for_positive=for_positive)
                 st.dataframe(table, hide_index=True, alt="The strongest cells")
+
+
+def _on_the_slide(analysis: Analysis, patient: str) -> None:
+    """The patient's cells for QuPath, where they have coordinates."""
+    if analysis.cells["x"].iloc[rows_of(analysis.cohort, patient)].isna().all():
+        return
+
+    def made() -> bytes:
+        from milcore.export import packed
+
+        return packed(analysis, "qupath", patient=patient)
+
+    with st.container(horizontal=True, vertical_alignment="center"):
+        name = f"milscope-{safe_name(patient)}.zip"
+        st.download_button(
+            "Show these cells in QuPath", data=made, file_name=name, on_click="ignore", key="to-qupath"
+        )
+        widgets.quiet("A table and a script: unpack into a QuPath project, open the image, run the script.")

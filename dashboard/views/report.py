@@ -26,6 +26,19 @@ FILES = {
     ),
     "analysis.json": ("Facts (JSON)", "Every number shown here, with settings and versions, for programs."),
 }
+FORMS = {  # of milcore.export: its button, the ending of its file, what it is for
+    "xlsx": ("Excel workbook", "xlsx", "Cells, predictions and phenotypes as sheets, to read and sort."),
+    "h5ad": ("AnnData (h5ad)", "h5ad", "Features and results together, for scanpy and R."),
+    "qupath": (
+        "QuPath table and script",
+        "zip",
+        "Unpack into a QuPath project; the script colours the slide.",
+    ),
+    "geojson": ("GeoJSON", "geojson", "Points with their measurements, for viewers of tissue."),
+    "csv": ("Cells (CSV)", "csv", "For a spreadsheet: text that it might run has an apostrophe in front."),
+}
+MODEL_WORDS = "Scores new patients: milscope predict. "
+WITH_CELLS = "It holds up to 2,000 cells of each training patient: patient data, to be passed on as such."
 
 
 @widgets.caught
@@ -40,6 +53,42 @@ def render(analysis: Analysis) -> None:
     st.subheader("Tables", anchor=False)
     for name, (label, words) in FILES.items():
         _file(state.workspace().analysis(state.session().analysis) / name, label, words)
+    st.subheader("For other software", anchor=False)
+    widgets.quiet("Ids, coordinates and their unit stay as they were, so that everything joins back.")
+    placed = bool(analysis.cells["x"].notna().any())
+    for form, (label, ending, words) in FORMS.items():
+        _form(analysis, form, label, ending, words, able=placed or form not in ("qupath", "geojson"))
+    _model(analysis)
+
+
+def _form(analysis: Analysis, form: str, label: str, ending: str, words: str, *, able: bool) -> None:
+    """A button that makes its file when it is pressed."""
+
+    def made() -> bytes:
+        from milcore.export import packed
+
+        return packed(analysis, form)
+
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.download_button(
+            label,
+            data=made,
+            file_name=f"milscope-{state.session().analysis}-cells.{ending}",
+            on_click="ignore",
+            width=220,
+            key=f"form-{form}",
+            disabled=not able,
+        )
+        widgets.quiet(words if able else "These cells have no coordinates.")
+
+
+def _model(analysis: Analysis) -> None:
+    """The file that scores new patients, and what it gives away."""
+    path = state.workspace().analysis(state.session().analysis) / "model.safetensors"
+    if path.is_file():
+        st.subheader("For new patients", anchor=False)
+        given = WITH_CELLS if "neighbourhood" in analysis.members else "It holds no cell of any patient."
+        _file(path, "Model (safetensors)", MODEL_WORDS + given)
 
 
 def _page(analysis: Analysis) -> None:
