@@ -75,10 +75,10 @@ class Scorer:
 
     def save(self, file: Path) -> None:
         """Writes the file."""
-        from safetensors.numpy import save_file
+        from safetensors.numpy import save
 
         tensors = {name: np.ascontiguousarray(part) for name, part in _tensors(self).items()}
-        save_file(tensors, file, metadata={"milscope": json.dumps(self.card)})
+        file.write_bytes(save(tensors, {"milscope": json.dumps(self.card)}))  # `save_file` shuts others out
 
     @classmethod
     def open(cls, file: Path) -> Scorer:

@@ -26,7 +26,7 @@ FILES = {
     ),
     "analysis.json": ("Facts (JSON)", "Every number shown here, with settings and versions, for programs."),
 }
-FORMS = {  # of milcore.export: its button, the ending of its file, what it is for
+SOFTWARE = {  # of milcore.export: its button, the ending of its file, what it is for
     "xlsx": ("Excel workbook", "xlsx", "Cells, predictions and phenotypes as sheets, to read and sort."),
     "h5ad": ("AnnData (h5ad)", "h5ad", "Features and results together, for scanpy and R."),
     "qupath": (
@@ -56,7 +56,7 @@ def render(analysis: Analysis) -> None:
     st.subheader("For other software", anchor=False)
     widgets.quiet("Ids, coordinates and their unit stay as they were, so that everything joins back.")
     placed = bool(analysis.cells["x"].notna().any())
-    for form, (label, ending, words) in FORMS.items():
+    for form, (label, ending, words) in SOFTWARE.items():
         _form(analysis, form, label, ending, words, able=placed or form not in ("qupath", "geojson"))
     _model(analysis)
 
