@@ -224,10 +224,8 @@ def _categories(cohort: Cohort) -> list[str]:
 
 
 def _kinds(analysis: Analysis) -> list[str]:
-    """The columns that tell kinds of cells apart: phenotypes, where they are not the cell types again, and the cohort's
-    own."""
-    given = _categories(analysis.cohort)
-    return ["phenotype", *given] if "phenotype" in analysis.cells and "cell_type" not in given else given
+    """The columns that tell kinds of cells apart: phenotypes, and the cohort's own."""
+    return ["phenotype", *(name for name in _categories(analysis.cohort) if name != "phenotype")]
 
 
 def _signed(analysis: Analysis, key: str, rows: np.ndarray) -> Colouring:

@@ -261,10 +261,7 @@ def waterfall(analysis: Analysis, patient: str) -> go.Figure:
     found = outcome.patients(analysis)
     found = found.loc[found["patient"].astype(str) == patient, "said"]
     total = float(table["contribution"].sum())
-    names = [
-        f"{escape(short(g, 26))} ({n:,}, {percent(share)})"
-        for g, n, share in zip(table["group"], table["cells"], table["share"], strict=True)
-    ]
+    names = [escape(short(group, 34)) for group in table["group"]]
     steps = [*table["contribution"], total]
     figure = go.Figure(
         go.Waterfall(

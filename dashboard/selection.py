@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -16,17 +16,6 @@ if TYPE_CHECKING:
     from milcore.analysis import Analysis
 
 
-@dataclass(frozen=True)
-class Effect:
-    """The leading score, pooled over folds, with and without some cells, over the `patients` that have a label and keep
-    cells. NaN where there is no way to say (several classes)."""
-
-    score: float
-    score_without: float
-    patients: int
-    emptied: int
-
-
 def shares(analysis: Analysis, chosen: np.ndarray) -> pd.DataFrame:
     """Share of every patient's cells that is chosen (N,): columns patient, group, share; rows as in predictions."""
     bags = bags_of(analysis)
@@ -34,36 +23,6 @@ def shares(analysis: Analysis, chosen: np.ndarray) -> pd.DataFrame:
     counts = np.bincount(analysis.cohort.owner[chosen], minlength=analysis.cohort.B)[bags]
     frame = outcome.patients(analysis)[["patient", "group"]]
     return frame.assign(cells=counts, share=counts / sizes)
-
-
-def effect(analysis: Analysis, chosen: np.ndarray) -> Effect:
-    """What the cohort's leading score would be if the chosen cells (N,) were not counted; nothing is trained again."""
-    changed = analysis.without(chosen)
-    before = analysis.predictions["score"].to_numpy(float)
-    after = before.copy()
-    bags = bags_of(analysis)
-    touched = np.intersect1d(bags, analysis.cohort.owner[chosen])
-    after[np.searchsorted(bags, touched)] = changed["score_without"].to_numpy(float)
-    label = analysis.predictions["label"].to_numpy()
-    able = (label != "") & np.isfinite(before) & np.isfinite(after)
-    emptied = int((~np.isfinite(after) & np.isfinite(before)).sum())
-    return Effect(_score(analysis, able, before), _score(analysis, able, after), int(able.sum()), emptied)
-
-
-def _score(analysis: Analysis, able: np.ndarray, score: np.ndarray) -> float:
-    """The leading score of scores (n,) over the patients `able` (n,), as one fold."""
-    from milcore.measures import auroc, concordance, rank_correlation
-
-    frame, kind = analysis.predictions[able], analysis.facts["task"]
-    if kind == "multiclass" or not able.any():
-        return float("nan")
-    s, one = score[able], np.zeros(int(able.sum()))
-    if kind == "survival":
-        return float(concordance(s, frame[["time", "event"]].to_numpy(float), one))
-    if kind == "regression":
-        return float(rank_correlation(s, pd.to_numeric(frame["label"]).to_numpy(float), one))
-    truth = (frame["label"] == analysis.facts["positive"]).to_numpy(float)
-    return float(auroc(s, truth, one)) if 0 < truth.sum() < len(truth) else float("nan")
 
 
 def share_figure(analysis: Analysis, table: pd.DataFrame) -> go.Figure:
@@ -93,6 +52,7 @@ def share_figure(analysis: Analysis, table: pd.DataFrame) -> go.Figure:
                 line={"width": 1.2},
                 **dots,
             )
+    figure.update_yaxes(ticks="outside", ticklen=8, tickcolor="rgba(0,0,0,0)")
     figure.update_xaxes(
         title="Share of the patient's cells", tickformat=".1~%", rangemode="tozero", minallowed=0
     )
@@ -102,3 +62,107 @@ def share_figure(analysis: Analysis, table: pd.DataFrame) -> go.Figure:
         meta={"alt": "Share of the selected cells in every patient, by label."},
     )
     return theme.dress(figure)
+
+
+def differences_figure(
+    table: pd.DataFrame, *, limit: int = 8, than: str = "the patient's other cells"
+) -> go.Figure:
+    """The largest differences of `selections.differences`, with their intervals."""
+    if table.empty:
+        return theme.nothing("No patient has enough cells on both sides to compare.")
+    shown = table.head(limit)
+    wide = {
+        "array": shown["high"] - shown["difference"],
+        "color": theme.MISSING,
+        "thickness": 1.5,
+        "width": 0,
+    }
+    figure = go.Figure(
+        go.Scatter(
+            x=shown["difference"],
+            y=list(range(len(shown))),
+            mode="markers",
+            error_x=wide,
+            marker={"color": theme.HUES[0], "size": 9},
+            hovertemplate="%{x:.2f} SDs<extra></extra>",
+        )
+    )
+    figure.add_vline(x=0, line={"width": 1, "color": theme.MISSING})
+    names = [theme.escape(theme.short(name, 22)) for name in shown["feature"]]
+    figure.update_yaxes(
+        tickvals=list(range(len(shown))), ticktext=names, autorange="reversed", showgrid=False
+    )
+    figure.update_xaxes(title="Difference in SDs")
+    figure.update_layout(showlegend=False, height=100 + 27 * len(shown), margin={"t": 8})
+    words = ", ".join(f"{row.feature} {row.difference:+.1f}" for row in shown.head(4).itertuples())
+    return theme.finish(figure, f"Largest differences from {than}, in standard deviations: {words}.")
+
+
+def composition(analysis: Analysis, chosen: np.ndarray, *, limit: int = 6) -> pd.DataFrame:
+    """What chosen cells (N,) are made of: columns phenotype, cells, of_these, of_its_kind; the most frequent first."""
+    kinds = analysis.cells["phenotype"]
+    inside, whole = kinds[chosen].value_counts(), kinds.value_counts()
+    inside = inside[inside > 0].head(limit)
+    table = pd.DataFrame({"phenotype": inside.index.astype(str), "cells": inside.to_numpy()})
+    table["of_these"] = table["cells"] / max(int(chosen.sum()), 1)
+    return table.assign(of_its_kind=table["cells"] / whole[inside.index].to_numpy())
+
+
+def phenotype_rows(analysis: Analysis) -> pd.DataFrame:
+    """The phenotypes in words, those that the leading score would miss most first."""
+    facts, table = analysis.facts, analysis.phenotypes.table
+    order = table.assign(size=table["importance"].abs()).sort_values(
+        ["leave_out", "size"], ascending=False, kind="stable", na_position="last"
+    )
+    rows = []
+    for row in order.to_dict("records"):
+        named = {"phenotype": row["phenotype"], "cells": int(row["cells"])}
+        if len(facts["classes"]) == 2:
+            named |= {f"share in {name}": _fine(row[f"share_{name}"]) for name in facts["classes"]}
+        else:
+            named["share"] = _fine(row["share"])
+        low, high = (_whole(row[f"importance_{end}"]) for end in ("low", "high"))
+        steady, nearby = row["stability"], row["nearby"]
+        named |= {
+            "false discovery rate": _small(row["fdr"]),
+            "importance": f"{_whole(row['importance'])} ({low} to {high})",
+            "score lost": f"{row['leave_out']:+.3f}" if np.isfinite(row["leave_out"]) else "n/a",
+            "sign holds": theme.percent(steady) if np.isfinite(steady) else "not assessed",
+            "own kind nearby": f"{nearby:.1f}×" if np.isfinite(nearby) else "n/a",
+        }
+        rows.append(named)
+    return pd.DataFrame(rows)
+
+
+def _whole(value: float) -> str:
+    """An importance: whole from 10 on, else with one digit after the point."""
+    return f"{value:.0f}" if abs(value) >= 10 else f"{value:.1f}"
+
+
+def _fine(share: float) -> str:
+    """A small share keeps a digit after the point."""
+    return f"{100 * share:.1f} %" if np.isfinite(share) else "n/a"
+
+
+def _small(p: float) -> str:
+    if not np.isfinite(p):
+        return "not tested"
+    return "<0.001" if p < 0.001 else f"{p:.2g}"
+
+
+def gating_words(facts: Mapping[str, Any]) -> list[str]:
+    """The gating rules, in sentences: what they enclose, and how their frequency does out of fold."""
+    found = facts.get("gating")
+    if not found:
+        return []
+    words = [
+        f"{theme.short(rule['words'], 90)} ({rule['cells']:,} cells, which argue {rule['argues']} "
+        f"{theme.short(rule['towards'], 30)})."
+        for rule in found["rules"]
+    ]
+    score = theme.interval(found[facts["main"]])
+    words.append(
+        f"Learnt anew in each fold and counted in the patients it had not seen, its frequency reaches "
+        f"{outcome.main(facts)} {score}. The rule above is learnt on all patients: descriptive."
+    )
+    return words

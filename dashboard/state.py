@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import streamlit as st
 
-from dashboard import picks
+from dashboard import kept, picks
 from dashboard import workspace as places
 from dashboard.jobs import Job, Jobs
 from milcore.errors import Damaged, MilError
@@ -53,6 +53,8 @@ class Session:
     turn: int = 0  # the last change of the selection that the browser has told of
     sent: set[str] = field(default_factory=set)  # arrays that the browser has
     pointing: bool = False  # the pointer has rested on a cell
+    phenotype: str = ""  # the row chosen in the table of phenotypes, as a selection
+    beside: str = ""  # the named selection that the selection is compared with
     answered: str = ""  # the selection that the page below the maps speaks of
     raster: bool = False  # the browser cannot draw with WebGL2
     # the Cohort view
@@ -274,8 +276,9 @@ def analysis() -> Analysis | None:
     key = session().analysis
     if not workspace().has_analysis(key):
         return None
+    names = tuple(sorted(kept.kept(workspace(), key).names.items()))
     with _setting_aside(workspace().analysis(key)):
-        return _analysis(str(workspace().root), key)
+        return _named(str(workspace().root), key, names)
 
 
 @contextmanager
@@ -294,6 +297,12 @@ def _setting_aside(folder: Path) -> Iterator[None]:
             open_cohort("")
         jump(analysis="")
         st.rerun()
+
+
+@st.cache_resource(max_entries=6, show_spinner=False)
+def _named(root: str, key: str, names: tuple[tuple[str, str], ...]) -> Analysis:
+    """The analysis with the user's names of phenotypes."""
+    return _analysis(root, key).renamed(dict(names))
 
 
 def opened(key: str) -> Analysis:

@@ -6,8 +6,8 @@ It holds nothing about a patient that comes from a model that saw this patient (
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -114,6 +114,27 @@ class Analysis:
         }
         own = {name: np.take_along_axis(values, output, 1)[:, 0] for name, values in shown.items()}
         return pd.DataFrame({"patient": names} | own)
+
+    def renamed(self, names: Mapping[str, str]) -> Analysis:
+        """The same with other names for some phenotypes, wherever these are named."""
+        own = list(self.cells["phenotype"].cat.categories)
+        new = {name: names[name] for name in own if name in names}
+        if not new or len({new.get(name, name) for name in own}) < len(own):
+            return self
+        worth = self.phenotypes
+        table, patients = (
+            one.assign(phenotype=one["phenotype"].replace(new)) for one in (worth.table, worth.patients)
+        )
+        told = [
+            row | {"phenotype": new.get(row["phenotype"], row["phenotype"])}
+            for row in self.facts["phenotypes"]
+        ]
+        return replace(
+            self,
+            facts=self.facts | {"phenotypes": told},
+            cells=self.cells.assign(phenotype=self.cells["phenotype"].cat.rename_categories(new)),
+            phenotypes=Effects(table, patients, worth.test),
+        )
 
     def lost(self, cells: np.ndarray) -> np.ndarray:
         """(R, B, K) what every patient's score loses when some cells (indices or a mask) are not counted: 0 for those

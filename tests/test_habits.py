@@ -30,8 +30,8 @@ case stacking evidence faithfulness stability permutation validation calibration
 covariates probes projection phenotypes effects gating seen scorer analysis selections results judgement chain
 prediction export sample_data theme outcome trust checks colouring shades planes hover drivers why maps figures
 chartdata svg stills document webpage ink paper pictures casepage method pseudonyms report slides comparing
-workspace journal worker process jobs server doctor cli targets selection picks state browser widgets
-canvas views frame app
+workspace journal worker process jobs server doctor cli targets selection picks kept state browser
+widgets canvas views frame app
 """,
 )
 SCREEN = LINE[LINE.index("state") :]  # the only files that know Streamlit

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from dashboard import frame, state, theme
+from dashboard import frame, kept, picks, state, theme
 from dashboard.jobs import Job, Jobs
 from dashboard.targets import reach, targets
 from dashboard.workspace import Workspace
@@ -120,7 +120,7 @@ def _with_jobs(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(state, "_jobs", lambda _: jobs)
     yield root
     jobs.close()
-    for file in (root / "jobs").glob("*"):
+    for file in (*(root / "jobs").glob("*"), *(root / "kept").glob("*")):
         file.unlink()
 
 
@@ -382,6 +382,76 @@ def test_every_second_edit_is_kept(loaded: Path) -> None:
     for value in (1, 2, 3, 4):
         at.number_input[0].set_value(value).run()
         assert at.number_input[0].value == value
+
+
+# ---------------------------------------------------------------- chosen cells and phenotypes
+
+
+def opened(root: Path) -> dict[str, str]:
+    return {"cohort": cohort_key(root), "analysis": next((root / "analyses").iterdir()).name}
+
+
+def phenotype(root: Path, place: int = 0) -> str:
+    table = pd.read_csv(next((root / "analyses").iterdir()) / "phenotypes.csv")
+    return str(table["phenotype"].iloc[place])
+
+
+def test_a_phenotype_is_tested_named_and_kept_by_its_name(loaded: Path) -> None:
+    own = phenotype(loaded)
+    at = page("cells", **opened(loaded), selection=picks.of_class("phenotype", own))
+    assert not at.exception
+    assert "Formed without labels, so it may be tested" in words(at)
+    at.text_input[0].set_value("My <b>T cells</b>").run()
+    assert not at.exception
+    assert at.query_params["selection"] in (
+        [found := picks.of_class("phenotype", "My <b>T cells</b>")],
+        found,
+    )
+    assert at.subheader[0].value == "My <b>T cells</b>"
+    assert "My <b>T cells</b>" in list(at.dataframe[-1].value["Phenotype"])
+    again = page("patient", **opened(loaded))
+    assert any("My <b>T cells</b>" in list(table.value.iloc[:, 0]) for table in again.dataframe)
+    at.text_input[0].set_value("").run()
+    assert at.subheader[0].value == theme.short(own, 60), "a blank name gives its own back"
+
+
+def test_a_selection_by_eye_has_no_p_and_is_kept(loaded: Path) -> None:
+    text = f"{picks.of_class('patient', 'P01')}.a{picks.of_class('patient', 'P03')[1:]}"
+    at = page("cells", **opened(loaded), selection=text)
+    assert not at.exception
+    assert "Chosen with the outcome in view, so no p value is given" in words(at)
+    at.text_input[0].set_value("two patients").run()
+    assert not at.exception
+    assert kept.kept(Workspace(loaded), "20260101-120000-abcdef").selections == {"two patients": text}
+    other = page("cells", **opened(loaded), selection=picks.of_class("phenotype", phenotype(loaded)))
+    menu = next(box for box in other.selectbox if box.label == "How they differ from")
+    menu.set_value("two patients").run()
+    assert not other.exception
+    button(other, "two patients").click().run()
+    assert other.query_params["selection"] in (text, [text])
+
+
+def test_the_gating_rule_stands_below_the_phenotypes(loaded: Path) -> None:
+    at = page("cells", **opened(loaded))
+    facts = json.loads((next((loaded / "analyses").iterdir()) / "analysis.json").read_text())
+    rule = facts["gating"]["rules"][0]["words"]
+    assert theme.escape(theme.short(rule, 90)) in words(at)
+    assert "descriptive" in words(at)
+
+
+def test_names_are_different_and_damage_is_nothing(tmp_path: Path) -> None:
+    every = ["A", "B", "C"]
+    one = kept.Kept().called("A", " B ", every)
+    assert one.names == {}, "another one has this name"
+    one = one.called("A", "T  cells", every)
+    assert one.names == {"A": "T cells"}
+    assert one.called("B", "T cells", every) == one
+    assert one.called("A", "", every).names == {}
+    home = Workspace(tmp_path)
+    kept.keep(home, "key", one.with_selection("mine", "np~label~yes").with_selection("bad", "drop table"))
+    assert kept.kept(home, "key") == kept.Kept({"A": "T cells"}, {"mine": "np~label~yes"})
+    (tmp_path / "kept" / "key.json").write_text('{"names": 3, "selections": [')
+    assert kept.kept(home, "key") == kept.Kept()
 
 
 # ---------------------------------------------------------------- what is not trusted, and what is checked by hand

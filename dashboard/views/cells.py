@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import streamlit as st
 
-from dashboard import canvas, outcome, picks, planes, selection, state, theme, why, widgets
+from dashboard import canvas, outcome, picks, planes, state, theme, why, widgets
 from dashboard.colouring import choices, classes, names_of, spoken
+from dashboard.views import chosen
 
 if TYPE_CHECKING:
     from milcore.analysis import Analysis
@@ -25,15 +25,15 @@ def render(analysis: Analysis) -> None:
     now = state.session()
     now.answered = _asked()
     _board()
-    if not now.selection:
-        return
-    chosen = picks.members(analysis, now.selection)
-    if (only := _only(analysis)) is not None:
-        chosen &= only
-    if chosen.any():
-        _selected(analysis, chosen)
-    else:
-        widgets.say("There is no cell in this selection.")
+    if now.selection:
+        cells = picks.members(analysis, now.selection)
+        if (only := _only(analysis)) is not None:
+            cells &= only
+        if cells.any():
+            chosen.panel(analysis, cells)
+        else:
+            widgets.say("There is no cell in this selection.")
+    chosen.phenotypes(analysis)
 
 
 def _finding(analysis: Analysis) -> None:
@@ -106,68 +106,3 @@ def _only(analysis: Analysis) -> np.ndarray | None:
     if not now.only_by:
         return None
     return picks.members(analysis, picks.of_class(now.only_by, now.only))
-
-
-# ---------------------------------------------------------------- the selection
-
-
-def _selected(analysis: Analysis, chosen: np.ndarray) -> None:
-    count = int(chosen.sum())
-    table = selection.shares(analysis, chosen)
-    owners = int((table["cells"] > 0).sum())
-    st.subheader("The selected cells", anchor=False)
-    pairs = [
-        (f"{count:,}", f"cells ({theme.percent(count / len(chosen))})"),
-        (f"{owners:,}", f"of {len(table):,} patients"),
-    ]
-    widgets.facts(pairs)
-    left, right = st.columns(2, gap="large")
-    with left:
-        widgets.say("How much of each patient they are")
-        widgets.chart(selection.share_figure(analysis, table), "shares")
-        widgets.quiet("Chosen with the outcome in view, so no p value is given.")
-    with right:
-        _what_if(analysis, chosen)
-        _types(analysis, chosen)
-
-
-def _what_if(analysis: Analysis, chosen: np.ndarray) -> None:
-    found = selection.effect(analysis, chosen)
-    widgets.say("If these cells did not count")
-    if not np.isfinite(found.score):
-        several = analysis.facts["task"] == "multiclass"
-        why_not = (
-            "Not said for several classes."
-            if several
-            else "Too few labelled patients would have cells left to say."
-        )
-        widgets.quiet(why_not)
-        return
-    moved = f"{found.score:.2f} to {found.score_without:.2f}"
-    widgets.facts([(moved, f"{outcome.main(analysis.facts)} over all patients")])
-    if found.emptied:
-        widgets.say(
-            f"{widgets.plural(found.emptied, 'patient')} would have no cells left and are not in this figure."
-        )
-    widgets.quiet(
-        "Of the mean scores, out of fold; the score of the verdict compares patients of one fold only. Nothing is "
-        "trained again; model, features and neighbours are unchanged."
-    )
-
-
-def _types(analysis: Analysis, chosen: np.ndarray) -> None:
-    """What the selection is made of, where cell types are known."""
-    if "cell_type" not in analysis.cohort.cells:
-        return
-    inside = analysis.cohort.cells["cell_type"][chosen].value_counts()
-    whole = analysis.cohort.cells["cell_type"].value_counts()
-    rows = [
-        {
-            "Cell type": str(name),
-            "Cells": f"{count:,}",
-            "Of these": theme.percent(count / chosen.sum()),
-            "Of its type": theme.percent(count / whole[name]),
-        }
-        for name, count in inside[inside > 0].head(8).items()
-    ]
-    st.dataframe(pd.DataFrame(rows), hide_index=True, alt="Cell types in the selection")
