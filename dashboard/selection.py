@@ -53,9 +53,7 @@ def share_figure(analysis: Analysis, table: pd.DataFrame) -> go.Figure:
                 **dots,
             )
     figure.update_yaxes(ticks="outside", ticklen=8, tickcolor="rgba(0,0,0,0)")
-    figure.update_xaxes(
-        title="Share of the patient's cells", tickformat=".1~%", rangemode="tozero", minallowed=0
-    )
+    figure.update_xaxes(title="Share of cells", tickformat=".1~%", rangemode="tozero", minallowed=0)
     figure.update_layout(
         showlegend=False,
         height=110 + 60 * len(figure.data),
@@ -68,8 +66,6 @@ def differences_figure(
     table: pd.DataFrame, *, limit: int = 8, than: str = "the patient's other cells"
 ) -> go.Figure:
     """The largest differences of `selections.differences`, with their intervals."""
-    if table.empty:
-        return theme.nothing("No patient has enough cells on both sides to compare.")
     shown = table.head(limit)
     wide = {
         "array": shown["high"] - shown["difference"],
@@ -118,13 +114,13 @@ def phenotype_rows(analysis: Analysis) -> pd.DataFrame:
     for row in order.to_dict("records"):
         named = {"phenotype": row["phenotype"], "cells": int(row["cells"])}
         if len(facts["classes"]) == 2:
-            named |= {f"share in {name}": _fine(row[f"share_{name}"]) for name in facts["classes"]}
+            named |= {f"in {name}": _fine(row[f"share_{name}"]) for name in facts["classes"]}
         else:
             named["share"] = _fine(row["share"])
         low, high = (_whole(row[f"importance_{end}"]) for end in ("low", "high"))
         steady, nearby = row["stability"], row["nearby"]
         named |= {
-            "false discovery rate": _small(row["fdr"]),
+            "FDR": _small(row["fdr"]),
             "importance": f"{_whole(row['importance'])} ({low} to {high})",
             "score lost": f"{row['leave_out']:+.3f}" if np.isfinite(row["leave_out"]) else "n/a",
             "sign holds": theme.percent(steady) if np.isfinite(steady) else "not assessed",

@@ -10,6 +10,7 @@ import pandas as pd
 from dashboard import outcome, theme
 from dashboard.colouring import rows_of
 from dashboard.drivers import REST, grouped, groups, what_if
+from milcore.stability import ASSESSED
 
 if TYPE_CHECKING:
     from milcore.analysis import Analysis
@@ -81,6 +82,15 @@ def without_groups(analysis: Analysis, patient: str) -> pd.DataFrame:
     if analysis.cohort.bag == "region":
         return groups(analysis, patient, limit=LIMIT).assign(prediction_without=np.nan)
     return what_if(analysis, patient, limit=LIMIT)
+
+
+def sign_holds(analysis: Analysis, patient: str, table: pd.DataFrame) -> list[str]:
+    """For each of the patient's groups, in how many repeats its contribution has the sign of its mean."""
+    repeats, rows = int(analysis.facts["repeats"]), analysis.phenotypes.patients
+    if repeats < ASSESSED or "region" in rows:
+        return ["not assessed"] * len(table)
+    own = rows[rows["patient"].astype(str) == patient].set_index("phenotype")["same_sign"]
+    return [f"{own[group]:.0f} of {repeats}" if group in own else "" for group in table["group"]]
 
 
 def sentence(analysis: Analysis, row: pd.Series, table: pd.DataFrame) -> str:

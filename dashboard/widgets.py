@@ -233,7 +233,7 @@ def custom(point: Mapping[str, Any]) -> str:
 
 def table(frame: pd.DataFrame, key: str, *, alt: str) -> list[int]:
     """A table whose rows can be chosen; returns the chosen row's position in a list, or an empty list."""
-    titled = frame.rename(columns=lambda name: name.replace("_", " ").capitalize())
+    titled = frame.rename(columns=lambda name: name[:1].upper() + name[1:].replace("_", " "))
     event = st.dataframe(
         titled, hide_index=True, on_select="rerun", selection_mode="single-row", key=key, alt=alt
     )

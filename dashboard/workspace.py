@@ -2,6 +2,7 @@
 
 cohorts/<key>/      one cohort, key = first 16 letters of its fingerprint
 analyses/<id>/      one analysis, id = time stamp and short hash; about.json: what the user calls it, chosen slides
+kept/<id>.json      what the user has named in an analysis
 deleted/<id>/       analyses that were deleted and can be brought back
 damaged/<id>/       cohorts and analyses that do not hold what was written; <id>.json says what is wrong
 uploads/<hash>/     tables as they were uploaded
@@ -182,6 +183,7 @@ class Workspace:
         """Removes a deleted analysis for good."""
         if KEY.fullmatch(key):
             shutil.rmtree(self.root / "deleted" / key, ignore_errors=True)
+            (self.root / "kept" / f"{key}.json").unlink(missing_ok=True)
 
     def deleted(self) -> list[tuple[str, dict[str, Any]]]:
         """(id, analysis.json) of what can be brought back, the newest first."""

@@ -17,14 +17,14 @@ from milcore.case import Case
 from milcore.evidence import by_group
 from milcore.measures import concordance
 from milcore.phenotypes import Phenotypes
+from milcore.stability import ASSESSED
 from milcore.stacking import Mixture
 from milcore.surroundings import company
 from milcore.tasks import Binary, Task
 from milcore.training import Member
 
-__all__ = ["ASSESSED", "Effects", "effects", "in_short", "leading_without", "shares_tested"]
+__all__ = ["Effects", "effects", "in_short", "leading_without", "shares_tested"]
 
-ASSESSED = 4  # repeats from which stability is said
 AROUND = 10  # nearest cells that make a cell's company in the tissue
 DRAWS = 1000  # of patients, for intervals
 TOLD = 8  # markers of a phenotype in analysis.json

@@ -70,9 +70,12 @@ def _differences(analysis: Analysis, chosen: np.ndarray) -> None:
     else:
         widgets.say("How they differ from the patient's other cells")
     beside = None if other == OTHERS else picks.members(analysis, saved[other])
+    table = differences(analysis, chosen, beside)
+    if table.empty:
+        widgets.quiet("No patient has enough cells on both sides to compare.")
+        return
     than = "the patient's other cells" if beside is None else f"“{theme.short(other, 24)}”"
-    figure = selection.differences_figure(differences(analysis, chosen, beside), than=than)
-    widgets.chart(figure, "differences")
+    widgets.chart(selection.differences_figure(table, than=than), "differences")
     widgets.quiet("Within each patient, then the mean over patients with its 95 % interval.")
 
 
@@ -203,9 +206,11 @@ def phenotypes(analysis: Analysis) -> None:
 
 def _legend(facts: dict[str, Any]) -> str:
     return (
-        f"Importance: mean of its cells, with the 95 % range over draws of patients. Score lost: {outcome.main(facts)} "
-        "with minus without it. Sign holds: patients in whom it argues for one side in every repeat. Own kind nearby: "
-        "how much more often than by chance its neighbours in the tissue are of its kind."
+        "Share: mean over patients, of each class where there are two. FDR: of these shares against the label. "
+        "Importance: mean of its cells, with the 95 % range over draws of patients. "
+        f"Score lost: {outcome.main(facts)} with minus without it. "
+        "Sign holds: patients in whom it argues for one side in every repeat. "
+        "Own kind nearby: how much more often than by chance its neighbours in the tissue are of its kind."
     )
 
 

@@ -129,13 +129,15 @@ def _groups(analysis: Analysis, patient: str, table: pd.DataFrame) -> None:
                 f"{n:,} ({theme.percent(s)})" for n, s in zip(table["cells"], table["share"], strict=True)
             ],
             "without_it": [outcome.said(analysis.facts, p) for p in table["prediction_without"]],
+            "sign_holds": why.sign_holds(analysis, patient, table),
         }
     )
     widgets.quiet("Choose a row to see these cells in the tissue.")
     rows = widgets.table(shown, f"groups-{patient}", alt="Groups of cells and the prediction without them")
     widgets.quiet(
         "Without it: the prediction when these cells are not counted; model, features and neighbours are "
-        "unchanged. It is not the effect of a treatment."
+        "unchanged. It is not the effect of a treatment. Sign holds: trainings in which the group argues for the same "
+        "side."
     )
     _select(picks.of_group(patient, str(table["group"].iloc[rows[0]])) if rows else "")
 
@@ -152,8 +154,10 @@ def _select(group: str) -> None:
 def _roomy(figure: go.Figure, table: pd.DataFrame) -> go.Figure:
     """The waterfall with room for the numbers beside its bars."""
     ends = np.append(0.0, table["contribution"].cumsum())
-    room = 0.22 * (ends.max() - ends.min())
-    figure.update_xaxes(range=[ends.min() - room, ends.max() + room])
+    room = (
+        ends.max() - ends.min()
+    )  # numbers of falling bars stand on their left, those of rising ones on their right
+    figure.update_xaxes(range=[ends.min() - 0.42 * room, ends.max() + 0.3 * room])
     return figure.update_layout(margin={"t": 12, "r": 56})
 
 
