@@ -30,7 +30,7 @@ MOST_ROWS = 1_048_575  # of an Excel sheet, below its header
 RUN = r"^['=+\-@\t\r\n]"  # text that a spreadsheet might run, and text that looks as if made harmless already
 SHOWN = ("importance", "evidence", "evidence_sd", "attention", "contribution", "leave_one_out")
 COLOURED = 0.98  # share of the cells whose importance lies within the ends of the colours
-BLUE, WHITE, RED = (33, 102, 172), (247, 247, 247), (178, 24, 43)  # against, neither, for
+BLUE, GREY, ORANGE = (31, 111, 196), (198, 202, 208), (217, 106, 0)  # against, neither, for: as on the screen
 SCRIPT = Path(__file__).with_name("qupath.groovy")
 
 
@@ -265,7 +265,7 @@ def _script(analysis: Analysis) -> str:
     """The script with the colours and where they end, the same for all images."""
     limit = float(np.nanquantile(np.abs(analysis.cells["importance"]), COLOURED)) or 1.0
     text = SCRIPT.read_text(encoding="utf-8").replace("@LIMIT@", f"{limit:.6g}")
-    for name, channel in zip(("RED", "GREEN", "BLUE"), zip(BLUE, WHITE, RED, strict=True), strict=True):
+    for name, channel in zip(("RED", "GREEN", "BLUE"), zip(BLUE, GREY, ORANGE, strict=True), strict=True):
         text = text.replace(f"@{name}@", str(list(channel)))
     return text
 

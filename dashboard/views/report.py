@@ -35,7 +35,7 @@ SOFTWARE = {  # of milcore.export: its button, the ending of its file, what it i
         "Unpack into a QuPath project; the script colours the slide.",
     ),
     "geojson": ("GeoJSON", "geojson", "Points with their measurements, for viewers of tissue."),
-    "csv": ("Cells (CSV)", "csv", "For a spreadsheet: text that it might run has an apostrophe in front."),
+    "csv": ("Cells (CSV)", "csv", "For a spreadsheet; text that it might run is marked."),
 }
 MODEL_WORDS = "Scores new patients: milscope predict. "
 WITH_CELLS = "It holds up to 2,000 cells of each training patient: patient data, to be passed on as such."
