@@ -565,6 +565,14 @@ def test_kept_analyses_are_named_repeated_deleted_and_brought_back(
     Workspace(loaded).note(KEY, name="")
 
 
+def test_a_damaged_analysis_is_not_listed(loaded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    every = Workspace(loaded).every_analysis()
+    monkeypatch.setattr(Workspace, "every_analysis", lambda self: [("20250101-000000-aaaaaa", {}), *every])
+    at = open_at(loaded, "analyses")
+    assert not at.exception
+    assert "1 analysis is kept" in finding(at)
+
+
 def test_two_analyses_side_by_side(loaded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from dashboard.views import analyses
 

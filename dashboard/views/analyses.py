@@ -14,13 +14,14 @@ if TYPE_CHECKING:
     from dashboard.comparing import Agreement
 
 Kept = Sequence[tuple[str, dict[str, Any]]]
+NEEDED = {"settings", "cohort", "verdict", "scores", "main"}  # facts of a list; a damaged folder lacks some
 VERDICTS = {"signal": "signal", "none": "no signal", "unclear": "unclear"}
 
 
 @widgets.caught
 def render() -> None:
     """Draws the list, and what can be done with the rows chosen in it."""
-    kept = state.workspace().every_analysis()
+    kept = [(key, facts) for key, facts in state.workspace().every_analysis() if facts.keys() >= NEEDED]
     if kept:
         widgets.finding(f"{len(kept)} analys{'is is' if len(kept) == 1 else 'es are'} kept in the workspace.")
         widgets.quiet("Choose one to open, name, repeat or delete it; choose two to compare them.")
