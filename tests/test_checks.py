@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from dashboard import worker
+from dashboard.workspace import Workspace
 from milcore.cohort import Cohort, Note
 from milcore.columns import Columns
 from milcore.errors import MilError
 from milcore.inspection import GRADES
 from milcore.mapping import overruled, read_mapping
+from milcore.progress import Progress
 from milcore.readers import read_cohort
 from tests.tiny import milscope
 
@@ -182,3 +186,25 @@ def test_check_writes_a_mapping_that_check_takes(tmp_path: Path) -> None:
     assert milscope("check", tmp_path / "cells.csv", "--mapping", tmp_path / "none.json").returncode == 1
     nowhere = milscope("check", tmp_path / "cells.csv", "--write-mapping", tmp_path / "no" / "m.json")
     assert (nowhere.returncode, "Traceback" in nowhere.stderr) == (1, False)
+
+
+def test_roles_that_were_changed_are_remembered_for_tables_of_the_same_columns(tmp_path: Path) -> None:
+    home, plain = Workspace(tmp_path / "home"), asdict(Columns())
+
+    def stored(seed: int, **more: Any) -> Cohort:
+        file = tmp_path / f"{seed}.csv"
+        tidy(CD3=np.random.default_rng(seed).gamma(2, 200, N)).to_csv(file, index=False)
+        request = {
+            "cells": [str(file)],
+            "patients": "",
+            "columns": {**plain, **more.pop("columns", {})},
+            **more,
+        }
+        return Cohort.open(home.cohort(worker.read(request, home, Progress())))
+
+    assert stored(1).names == ("CD3", "CD8")
+    assert stored(1, columns={"drop": ["CD8"]}, remember=True).names == ("CD3",)
+    later = stored(2)
+    assert later.names == ("CD3",)
+    assert "remembered" in {each.kind for each in later.notes}
+    assert stored(3, columns={"features": ["CD8"]}).names == ("CD8",)
