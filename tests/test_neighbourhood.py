@@ -7,6 +7,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from milcore import neighbourhood
+from milcore.case import case_of
 from milcore.folds import plan
 from milcore.measures import auroc
 from milcore.neighbourhood import (
@@ -20,6 +21,8 @@ from milcore.neighbourhood import (
     unseen_evidence,
 )
 from milcore.tasks import Binary, Multiclass, Regression, Survival, Task
+from milcore.training import Settings
+from tests.inductive import strict, usual
 from tests.planted import graph_of, planted
 
 
@@ -163,3 +166,12 @@ def test_few_patients_still_have_inner_scores(folds: int) -> None:
     _, inner = neighbourhood.cross_fit(around.kernels, dealt, case.task, lambda share: None)
     for f in range(folds):
         np.testing.assert_array_equal(np.isnan(inner[0, f, :, 0]), dealt.fold[0] == f)
+
+
+def test_held_out_cells_are_hardly_missed_in_the_graph() -> None:
+    """On a graph of training patients alone, planted cells are found all the same."""
+    case = planted(0)
+    settings = Settings(target="response", pooling="neighbourhood", repeats=1)
+    asked = case_of(case.cohort, settings)
+    for score in (usual(asked), strict(asked)):
+        assert asked.task.ranked(score, asked.task.y[None], asked.plan.fold).mean() > 0.85
