@@ -15,7 +15,7 @@ import numpy as np
 import sample_data
 from milcore.case import Case, case_of
 from milcore.cohort import Cohort
-from milcore.neighbourhood import abundance, cross_fit, everywhere
+from milcore.neighbourhood import abundance, cross_fit, everywhere, pair_models
 from milcore.neighbours import graph, interpolated
 from milcore.preprocess import moments, preparation
 from milcore.readers import Columns, read_cohort
@@ -63,7 +63,8 @@ def _as_new(taught: Cohort, held: np.ndarray, case: Case) -> np.ndarray:
     cells = graph(taught, x, "auto")
     around = abundance(cells, taught.offsets, inside.kept, _quiet)
     models, _ = cross_fit(around.kernels, inside.plan, inside.task, _quiet)
-    evidence = everywhere(around, models, inside.kept).mean((1, 2))  # (M, K)
+    pairs = pair_models(around.kernels, inside.plan, inside.task)
+    evidence = everywhere(around, models, pairs, inside.kept)[0].mean((1, 2))  # (M, K)
     mean, sd = moments(x, taught.offsets).scale(np.ones((1, taught.B), bool))
     new = _part(case.cohort, held)
     placed = interpolated(cells.points, evidence, np.nan_to_num((ready.apply(new) - mean) / sd))
