@@ -261,7 +261,7 @@ def waterfall(analysis: Analysis, patient: str) -> go.Figure:
     found = outcome.patients(analysis)
     found = found.loc[found["patient"].astype(str) == patient, "said"]
     total = float(table["contribution"].sum())
-    names = [escape(short(group, 34)) for group in table["group"]]
+    names = [escape(short(group, 25)) for group in table["group"]]
     steps = [*table["contribution"], total]
     figure = go.Figure(
         go.Waterfall(

@@ -79,7 +79,9 @@ def test_faithfulness_shows_its_curves_over_the_band_of_chance(analysis: Analysi
     low, high, *curves = figure.data
     assert (list(low.y), list(high.y)) == (found["random"]["low"], found["random"]["high"])
     shown = {trace.name: list(trace.y) for trace in curves}
-    assert shown == {f"by {name}": found[name]["curve"] for name in ("importance", "evidence", "attention")}
+    orders = ("importance", "evidence", "leave_out", "phenotype", "attention")
+    expected = {f"by {name.replace('_', ' ')}": found[name]["curve"] for name in orders}
+    assert shown == expected | {"least important first": found["importance"]["least"]}
     assert all(list(trace.x) == found["steps"] for trace in figure.data)
     assert figure.layout.xaxis.title.text == "Share of cells taken away"
 

@@ -108,7 +108,7 @@ def _deletions(_analysis: Analysis, key: str, row: int) -> dict[str, Any]:
 
 
 def _drivers(analysis: Analysis, patient: str, table: pd.DataFrame) -> None:
-    left, right = st.columns(2, gap="large")
+    left, right = st.columns([5, 6], gap="large")
     with right:
         _groups(analysis, patient, table)
     with left:
@@ -157,7 +157,7 @@ def _roomy(figure: go.Figure, table: pd.DataFrame) -> go.Figure:
     room = (
         ends.max() - ends.min()
     )  # numbers of falling bars stand on their left, those of rising ones on their right
-    figure.update_xaxes(range=[ends.min() - 0.42 * room, ends.max() + 0.3 * room])
+    figure.update_xaxes(range=[ends.min() - 0.5 * room, ends.max() + 0.4 * room])
     return figure.update_layout(margin={"t": 12, "r": 56})
 
 
