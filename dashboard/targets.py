@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ import pandas as pd
 if TYPE_CHECKING:
     from milcore.cohort import Cohort
 
+SURE = 0.99  # no score can be told from luck that luck brings so near to perfect
 MOST_LABELS = 10  # a column with more is a measurement or an id
 TIME = re.compile("time|days|months|weeks|years|follow|surviv|pfs|dfs|^os")
 OUTCOME = re.compile(
@@ -77,24 +78,35 @@ def _rank(target: Target) -> tuple[bool, int, int, int]:
     return target.kinds == ("regression",), kind, len(target.counts), target.unlabelled
 
 
-def reach(first: int, second: int) -> str:
-    """What classes of these sizes can show, in words.
+def reach(kind: str, counts: Sequence[int]) -> str:
+    """What a cohort can show, in one sentence: `counts` patients of each class, with a value, or with an event."""
+    from milcore.reach import reach as known
+    from milcore.validation import FEW, FEW_VALUES, NAMES
 
-    Under no signal the AUROC has variance (m + n + 1) / 12mn (Mann and Whitney 1947); at 0.8 Hanley and McNeil 1982;
-    both as much wider as cross-validation usually makes them.
-    """
-    from milcore.validation import WIDENED
-
-    lucky = 0.5 + 1.96 * math.sqrt(WIDENED * (first + second + 1) / (12 * first * second))
-    if lucky >= 0.99:
-        return f"With {first} and {second} patients no AUROC can be told from luck."
-    q1, q2, a = 0.8 / 1.2, 2 * 0.64 / 1.8, 0.8
-    spread = a * (1 - a) + (first - 1) * (q1 - a * a) + (second - 1) * (q2 - a * a)
-    wide = 1.96 * math.sqrt(WIDENED * spread / (first * second))
-    words = (
-        f"With {first} and {second} patients, a model that knows nothing reaches an AUROC of {lucky:.2f} by luck "
-        f"in one run of 40; an AUROC of 0.80 would carry an interval of about ±{wide:.2f}."
+    if not counts or min(counts) < 2:
+        return ""
+    found = known(kind, counts)
+    what = {"regression": " patients", "survival": " events"}.get(kind, " patients")
+    sizes = " and ".join(
+        [", ".join(str(n) for n in counts[:-1]), str(counts[-1])] if len(counts) > 1 else [str(counts[0])]
     )
-    if min(first, second) < 10:
-        words += " With fewer than 10 patients in a class this is exploratory: it allows no claim."
-    return words
+    name = NAMES[found.measure]
+    if found.lucky >= SURE:
+        return f"With {sizes}{what} no {name} can be told from luck."
+    words = (
+        f"With {sizes}{what}, a model that knows nothing reaches {_a(name)} of {found.lucky:.2f} by luck in one run of "
+        f"40; {_a(name)} of {found.example:.2f} would carry an interval of about ±{found.half:.2f}, and some "
+        f"{_round(found.times * sum(counts))}{what} would halve it."
+    )
+    few = min(counts) < (FEW_VALUES if kind == "regression" else FEW)
+    return words + (" So few allow no claim: this is exploratory." if few else "")
+
+
+def _a(name: str) -> str:
+    return f"{'an' if name[0] in 'aeiouA' else 'a'} {name}"
+
+
+def _round(count: float) -> int:
+    """Two significant digits."""
+    size = 10 ** max(len(str(int(count))) - 2, 0)
+    return int(round(count / size) * size)

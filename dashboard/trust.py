@@ -185,6 +185,17 @@ def _side(facts: Mapping[str, Any], side: str) -> str:
     return f"{words[side]} {facts['towards']}" if side in words else f"marking {side}"
 
 
+def whole_null(facts: Mapping[str, Any]) -> str:
+    """One sentence: the whole model, trained anew on shuffled labels; empty where that was not done."""
+    found = facts.get("null", {}).get("whole")
+    if not found:
+        return ""
+    return (
+        f"The whole model, trained anew on {found['permutations']} shuffles (one repeat each), reached its "
+        f"{outcome.main(facts)} of {found['observed']:.2f} in {found['as_good']} of them: {theme.p_value(found)}."
+    )
+
+
 def needed(facts: Mapping[str, Any]) -> str:
     """One sentence: Milscope beside the best plain baseline, by the paired difference on the same patients."""
     plain, main = facts.get("baselines"), facts["main"]

@@ -54,6 +54,7 @@ STAGES = {
     "validation": "Test against chance",
     "phenotypes": "Phenotypes",
     "umap": "Map of cells",
+    "whole null": "Whole model on shuffled labels",
     "saving": "Saving",
 }
 

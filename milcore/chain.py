@@ -23,6 +23,7 @@ from milcore.probes import shifted
 from milcore.progress import Progress
 from milcore.projection import umap_map
 from milcore.results import cells_table, count_regions, level_of, predictions_table
+from milcore.retraining import whole_null
 from milcore.scorer import Reference, Scorer, reference_rows, scorer_card
 from milcore.seen import look
 from milcore.stacking import Mixture, best, stack
@@ -32,6 +33,7 @@ from milcore.training import Member, Settings, cross_fit
 __all__ = ["analyse"]
 
 MEMBERS = {"auto": ("neighbourhood", "attention")}  # any other rule is its own only member
+WHOLE = {"thorough": 20}  # permutations of the whole chain, by effort; none where --permutations is given
 LIBRARIES = ("lifelines", "numpy", "scipy", "torch", "faiss-cpu", "igraph", "umap-learn", "pandas")
 
 
@@ -78,6 +80,7 @@ def analyse(cohort: Cohort, settings: Settings, progress: Progress | None = None
     with progress.stage("umap"):
         coordinates = umap_map(cells, cohort.owner, seed=settings.seed, share=progress.share)
     facts = _all_facts(case, explained, judged)
+    facts |= _whole_null(case, around, x, measured, facts, progress)
     facts["phenotyping"] = {"how": groups.how, "test": worth.test}
     facts |= {"phenotypes": in_short(worth), "gating": gated.facts}
     facts["timings"] = {name: round(seconds, 3) for name, seconds in progress.timings.items()}
@@ -134,6 +137,29 @@ def _scorer(
 def _reference(case: Case) -> np.ndarray:
     """(n,) rows of the training cells that new cells may be placed among."""
     return reference_rows(case.cohort.offsets, case.task.labelled, seed=case.settings.seed)
+
+
+def _whole_null(
+    case: Case,
+    around: neighbourhood.Abundance,
+    x: np.ndarray,
+    measured: Moments,
+    facts: dict[str, Any],
+    progress: Progress,
+) -> dict[str, Any]:
+    """{null} with what the whole chain reaches on shuffled labels, where the effort allows it; it runs last."""
+    settings = case.settings
+    permutations = WHOLE.get(settings.effort, 0) if settings.permutations is None else 0
+    if not permutations or "null" not in facts:
+        return {}
+    with progress.stage("whole null"):
+        found = whole_null(
+            *(case, around.kernels, x, measured),
+            members=_rule(settings),
+            permutations=permutations,
+            share=progress.share,
+        )
+    return {"null": facts["null"] | {"whole": found}}
 
 
 def _rule(settings: Settings) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from milcore.tasks import Binary, Multiclass, Regression, Survival, Task
 __all__ = [
     "CHANCE",
     "FEW",
+    "FEW_VALUES",
     "NAMES",
     "RESAMPLES",
     "WIDENED",

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from milcore import training
@@ -171,3 +171,60 @@ def test_one_repeat_says_nothing_of_stability() -> None:
         once, Mixture(mixture.members, mixture.a[:1], mixture.b[:, :1], mixture.base[:1]), offsets
     )
     assert np.isnan(shown.evidence_sd).all()
+
+
+def scored_anew(member: Member, r: int, rows: slice, kept: np.ndarray, b: int) -> np.ndarray:
+    """(K,) a member's score of patient b by the definition, of the cells that are kept."""
+    w, v = member.weight[r, rows].astype(float), member.evidence[r, rows].astype(float)
+    if member.rank is None or member.share is None:
+        return w[kept] @ v[kept] / w[kept].sum()
+    rank, share = member.rank[r, rows], float(member.share[r, b])
+    order = np.flatnonzero(kept)[np.argsort(-rank[kept], kind="stable")]
+    count = np.array([len(order)])
+    weight = training._top_weight(rank[order], np.zeros(len(order), int), count, share)
+    return weight @ v[order]
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    sizes=st.lists(st.integers(1, 6), min_size=1, max_size=4),
+    K=st.sampled_from([1, 3]),
+    heavy=st.sampled_from([1.0, 12.0]),
+    seed=st.integers(0, 30),
+)
+def test_a_mixture_of_all_poolings_loses_what_scoring_anew_says(
+    sizes: list[int], K: int, heavy: float, seed: int
+) -> None:
+    """One output (binary, a number, survival) and several (classes); equal weights, softmax and topk stacked."""
+    draw, offsets, R = np.random.default_rng(seed), np.concatenate([[0], np.cumsum(sizes)]), 2
+    N, B = offsets[-1], len(sizes)
+    owner = np.repeat(np.arange(B), sizes)
+    equal = np.tile((1 / np.array(sizes))[owner], (R, 1))
+    logits = draw.normal(size=(R, N)) * heavy
+    soft = np.concatenate([softmax(logits[r, owner == b]) for r in range(R) for b in range(B)]).reshape(R, N)
+    v = [draw.normal(size=(R, N, K)) for _ in range(3)]
+    rank, share = draw.permuted(np.tile(np.arange(N, dtype=float), (R, 1)), axis=1), np.full((R, B), 0.4)
+    count = np.array(sizes)
+    top = np.stack([training._top_weight(rank[r], owner, count, 0.4) for r in range(R)])
+    members = {
+        "mean": Member(equal, v[0], np.empty(0)),
+        "attention": Member(soft, v[1], np.empty(0)),
+        "topk": Member(top, v[2], np.empty(0), rank, share),
+    }
+    a, slopes = draw.normal(size=(R, B, K)), draw.random((3, R, B)) + 0.1
+    shown = explain(members, Mixture(tuple(members), a, slopes, np.zeros((R, B))), offsets)
+    np.testing.assert_allclose(
+        np.add.reduceat(shown.contribution, offsets[:-1]), shown.score.mean(0), atol=1e-9
+    )
+    for i in range(N):
+        b, rows = owner[i], slice(offsets[owner[i]], offsets[owner[i] + 1])
+        kept = np.arange(rows.start, rows.stop) != i
+        if not kept.any():
+            assert np.isnan(shown.leave_one_out[i]).all()
+            continue
+        expected = np.zeros(K)
+        for r in range(R):
+            for slope, member in zip(slopes[:, r, b], members.values(), strict=True):
+                whole = scored_anew(member, r, rows, np.ones(sizes[b], bool), b)
+                expected += slope * (whole - scored_anew(member, r, rows, kept, b)) / R
+        np.testing.assert_allclose(shown.leave_one_out[i], expected, rtol=1e-3, atol=1e-6)

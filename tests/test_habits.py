@@ -26,12 +26,12 @@ LINE = re.findall(
     """
 errors progress folder measures tasks names cohort formats profiles columns files text binary tables patients
 naming owners mapping inspection readers surroundings preprocess neighbours folds neighbourhood models training
-case stacking evidence faithfulness stability permutation validation calibration associations baselines
-covariates probes projection phenotypes effects gating seen scorer analysis selections results judgement chain
-prediction export sample_data theme outcome trust checks colouring shades planes hover drivers why maps figures
-chartdata svg stills document webpage ink paper pictures casepage method pseudonyms report slides comparing
-workspace journal worker process jobs server doctor cli targets selection picks kept state browser
-widgets canvas views frame app
+case stacking evidence faithfulness stability permutation validation calibration associations reach baselines
+covariates probes projection phenotypes effects gating seen scorer analysis selections results judgement
+retraining chain prediction export sample_data theme outcome trust checks colouring shades planes hover drivers
+why maps figures chartdata svg stills document webpage ink paper pictures casepage method pseudonyms report
+slides comparing workspace journal worker process jobs server doctor cli targets selection picks kept state
+browser widgets canvas views frame app
 """,
 )
 SCREEN = LINE[LINE.index("state") :]  # the only files that know Streamlit

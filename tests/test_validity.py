@@ -1,6 +1,8 @@
-"""A short version of tests/validity.py."""
+"""A short version of tests/validity.py, and the page that it writes."""
 
 from __future__ import annotations
+
+import json
 
 import numpy as np
 import pytest
@@ -21,3 +23,12 @@ def test_intervals_hold_what_the_procedure_reaches(shift: float) -> None:
     found = [validity.interval(planted(seed, patients=30, cells=24, shift=shift), seed) for seed in range(25)]
     reached = np.mean([one["value"] for one in found])
     assert np.mean([one["low"] <= reached <= one["high"] for one in found]) >= 0.84
+
+
+def test_the_page_is_that_of_the_committed_figures() -> None:
+    kept = json.loads((validity.RESULTS / "validity.json").read_text())
+    assert validity.page(kept) == (validity.RESULTS / "validity.md").read_text()
+    assert set(kept) == set(validity.SECTIONS)
+    assert min(kept["null"][p]["ks_p"] for p in ("score", "cells")) > 0.01
+    assert kept["chain"]["verdicts"]["signal"] <= 4
+    assert all(row["covered"] >= 0.9 for row in kept["coverage"])

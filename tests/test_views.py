@@ -504,9 +504,9 @@ def test_science_and_figures_know_no_screen() -> None:
 
 def test_targets_and_reach() -> None:
     assert [target.name for target in targets(tiny())] == ["response", "grade", "site"]
-    assert "0.73 by luck" in reach(24, 24)
-    assert "exploratory" in reach(5, 30)
-    assert "no AUROC" in reach(3, 3)
+    assert "0.73 by luck" in reach("binary", (24, 24))
+    assert "exploratory" in reach("binary", (5, 30))
+    assert "no AUROC" in reach("binary", (3, 3))
 
 
 def test_no_thread_is_left() -> None:

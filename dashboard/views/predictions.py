@@ -110,6 +110,8 @@ def _chance(analysis: Analysis) -> None:
             f"of {null['permutations']} runs reached its {named} of {null['observed']:.2f}: {theme.p_value(null)}."
         )
         widgets.chart(figures.null(analysis), "null")
+        if words := trust.whole_null(analysis.facts):
+            widgets.say(words)
         if words := trust.standing_out(analysis.facts):
             widgets.say(words)
             widgets.quiet(trust.STANDING)

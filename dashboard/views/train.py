@@ -75,7 +75,7 @@ def _follow(key: str) -> None:
         widgets.finding(f"Training on “{target}”: the first ranking of patients appears within seconds.")
     else:
         widgets.finding(f"Training on “{target}”: a first ranking is there, the final one follows.")
-    widgets.progress(job, _stages(job.request["settings"]["pooling"]))
+    widgets.progress(job, _stages(job.request["settings"]))
     st.button("Cancel", on_click=state.jobs().cancel, args=(key,), disabled=job.cancelling)
     with st.container(height=480, border=False):
         if job.early is None:
@@ -84,10 +84,12 @@ def _follow(key: str) -> None:
             _early(job.early, job.request["settings"])
 
 
-def _stages(pooling: str) -> tuple[str, ...]:
+def _stages(settings: dict[str, Any]) -> tuple[str, ...]:
     """What training goes through, in order."""
+    pooling = settings["pooling"]
     member = {"auto": ("attention",), "neighbourhood": ()}.get(pooling, (pooling,))
-    return ("neighbours", "neighbourhood", *member, *LAST)
+    stages = ("neighbours", "neighbourhood", *member, *LAST)
+    return (*stages[:-1], "whole null", stages[-1]) if settings["effort"] == "thorough" else stages
 
 
 def _early(early: dict[str, Any], settings: dict[str, Any]) -> None:
@@ -240,7 +242,22 @@ def _means(target: Target, asked: dict[str, Any]) -> None:
         widgets.quiet(
             f"{widgets.plural(target.unlabelled, 'patient')} without a label are predicted, not trained on."
         )
+    if words := reach(kind, _sizes(target, asked, labels)):
+        widgets.quiet(words)
     widgets.quiet("Every number shown for a patient will come from models that never saw this patient.")
+
+
+def _sizes(target: Target, asked: dict[str, Any], labels: list[str]) -> list[int]:
+    """Patients of each class, with a value, or with an event."""
+    if asked["task"] == "regression":
+        cohort = state.cohort()
+        return [] if cohort is None else [len(cohort.patients) - target.unlabelled]
+    if asked["task"] == "survival":
+        from milcore.tasks import binary
+
+        happened = binary(pd.Series(target.labels).repeat(3), target=target.name).positive
+        return [target.counts[happened]]
+    return [target.counts[label] for label in labels]
 
 
 def _two(target: Target, classes: list[str]) -> None:
@@ -256,7 +273,6 @@ def _two(target: Target, classes: list[str]) -> None:
             f"{widgets.plural(target.unlabelled, 'patient')} without a label are predicted, not trained on."
         )
     widgets.say(" ".join(words))
-    widgets.quiet(reach(first, second))
 
 
 def _advanced(cohort: Cohort) -> dict[str, Any]:

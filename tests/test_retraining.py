@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from milcore.chain import WHOLE, analyse
+from milcore.errors import Cancelled
+from milcore.progress import Event, Progress
+from milcore.training import Settings
+from tests.planted import planted
+
+
+def no_map(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("milcore.chain.umap_map", lambda cells, owner, **_: np.zeros((len(owner), 2), np.float32))
+
+
+@pytest.mark.parametrize("pooling", ["neighbourhood", "attention"])
+def test_the_whole_chain_on_shuffled_labels(monkeypatch: pytest.MonkeyPatch, pooling: str) -> None:
+    no_map(monkeypatch)
+    monkeypatch.setitem(WHOLE, "quick", 5)
+    case = planted(0, share=0.4, patients=16, cells=30)
+    settings = Settings(target="response", pooling=pooling, effort="quick")
+    facts = analyse(case.cohort, settings).facts
+    whole = facts["null"]["whole"]
+    assert whole["permutations"] == len(whole["values"]) == 5
+    assert whole["observed"] > max(whole["values"])
+    assert whole["p"] == pytest.approx(1 / 6)
+    assert facts["null"]["permutations"] == 1000  # the simpler chain's stand apart
+    assert (
+        "whole"
+        not in analyse(case.cohort, Settings(**settings.to_json() | {"permutations": 50})).facts["null"]
+    )
+
+
+def test_it_runs_last_and_can_be_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    no_map(monkeypatch)
+    monkeypatch.setitem(WHOLE, "quick", 50)
+    heard: list[Event] = []
+    progress = Progress(
+        heard.append, lambda: bool(heard) and heard[-1].stage == "whole null" and heard[-1].share > 0
+    )
+    with pytest.raises(Cancelled):
+        analyse(
+            planted(0, patients=16, cells=20).cohort,
+            Settings(target="response", pooling="neighbourhood", effort="quick"),
+            progress,
+        )
+    assert "umap" in [event.stage for event in heard]
