@@ -1,5 +1,5 @@
 # Short names. `run` and `test` are the two lines of README.md (a test holds them equal).
-.PHONY: run test check screenshots accuracy validity
+.PHONY: run test check screenshots accuracy validity faults
 
 run:
 	{ python3 -m venv .venv || { echo "Python's venv is missing (Debian, Ubuntu: apt install python3-venv)" >&2; false; }; } && .venv/bin/python -m pip install -q -c constraints.txt -e . && .venv/bin/milscope
@@ -18,3 +18,6 @@ validity:
 
 screenshots:
 	.venv/bin/python -m tests.screenshots
+
+faults:
+	.venv/bin/python -m tests.faults

@@ -223,7 +223,8 @@ class Jobs:
             if message["is"] == "taken":
                 taken, late = True, float("inf")
             if message["is"] == "event":
-                due = message["early"] is not None or time.monotonic() - recorded > RECORD_SECONDS
+                news = message["early"] is not None or message["stage"] != self._jobs[job.id].stage
+                due = news or time.monotonic() - recorded > RECORD_SECONDS
                 recorded = time.monotonic() if due else recorded
                 self._told(job.id, message, record=due)
             if self._jobs[job.id].cancelling and not process.stop.is_set():
