@@ -1,5 +1,5 @@
 # Short names. `run` and `test` are the two lines of README.md (a test holds them equal).
-.PHONY: run test check screenshots accuracy validity faults
+.PHONY: run test check screenshots accuracy validity faults bench-screen
 
 run:
 	{ python3 -m venv .venv || { echo "Python's venv is missing (Debian, Ubuntu: apt install python3-venv)" >&2; false; }; } && .venv/bin/python -m pip install -q -c constraints.txt -e . && .venv/bin/milscope
@@ -21,3 +21,6 @@ screenshots:
 
 faults:
 	.venv/bin/python -m tests.faults
+
+bench-screen:
+	.venv/bin/python -m tests.bench.screen

@@ -37,10 +37,12 @@ FULL = 2.0  # attention, 1 being an average cell, from which a cell is not faded
 
 
 def bundle() -> str:
-    """The modules as the one script that Streamlit takes: their imports of each other and exports fall away."""
+    """The modules as the one script that Streamlit takes, and sends with every message: their imports of each other,
+    exports, comments and indents fall away."""
     whole = "\n".join((FOLDER / f"{name}.js").read_text(encoding="utf-8") for name in MODULES)
     whole = re.sub(r"^import .*;\n", "", whole, flags=re.MULTILINE)
-    return re.sub(r"^export (?!default)", "", whole, flags=re.MULTILINE)
+    whole = re.sub(r"^export (?!default)", "", whole, flags=re.MULTILINE)
+    return re.sub(r"^\s*((//|/?\*).*\n)?", "", whole, flags=re.MULTILINE)
 
 
 @cache

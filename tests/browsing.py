@@ -32,18 +32,27 @@ MINUTES = 60_000  # in milliseconds, as Playwright counts
 @contextmanager
 def served(workspace: Path, *, data: Path | None = None) -> Iterator[str]:
     """The address of a Milscope that serves `workspace`; it is stopped at the end."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = ["serve", "--port", str(port), "--workspace", str(workspace)]
     command += ["--data", str(data)] if data else []
     run = [sys.executable, "-c", "from dashboard.cli import main; main()", *command]
-    log = workspace.parent / f"{workspace.name}.log"
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    with running(run, port, log=workspace.parent / f"{workspace.name}.log") as address:
+        yield address
+
+
+def free_port() -> int:
+    """A port that nobody listens to."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+@contextmanager
+def running(command: list[str], port: int, *, log: Path, **environment: str) -> Iterator[str]:
+    """The address of a Streamlit server that `command` starts; it is stopped at the end."""
+    known = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), **environment}
     with log.open("wb") as out:
-        server = subprocess.Popen(
-            run, stdout=out, stderr=subprocess.STDOUT, env=environment, cwd=workspace.parent
-        )
+        server = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=known, cwd=log.parent)
     try:
         address = f"http://127.0.0.1:{port}"
         _wait_until_healthy(address, server, log)
