@@ -19,7 +19,7 @@ from dashboard.planes import umap_plane
 from milcore.analysis import Analysis
 from tests.browsing import browser, choose, served, settle
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("canvas")]
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("tiny")]
 FULL = [(0.01, 0.01), (0.99, 0.01), (0.99, 0.99), (0.01, 0.99)]
 LEFT = [(0.01, 0.01), (0.5, 0.01), (0.5, 0.99), (0.01, 0.99)]
 

@@ -15,6 +15,8 @@ from dashboard.shades import shades
 from milcore.analysis import Analysis
 from tests.tiny import NASTY, PATIENTS
 
+pytestmark = pytest.mark.xdist_group("tiny")  # one process trains the tiny cohort, once
+
 
 def box(left: float, top: float, right: float, bottom: float) -> list[float]:
     return [left, top, right, top, right, bottom, left, bottom]

@@ -8,12 +8,15 @@ from dataclasses import replace
 
 import numpy as np
 import plotly.graph_objects as go
+import pytest
 from PIL import Image
 
 from dashboard.planes import likeness, tissue
 from dashboard.shades import shades
 from dashboard.stills import outline, still
 from milcore.analysis import Analysis
+
+pytestmark = pytest.mark.xdist_group("tiny")  # one process trains the tiny cohort, once
 
 
 def pixels(figure: go.Figure, layer: int) -> np.ndarray:
