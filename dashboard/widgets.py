@@ -53,6 +53,7 @@ STAGES = {
     "evidence": "Evidence of cells",
     "validation": "Test against chance",
     "phenotypes": "Phenotypes",
+    "drivers": "What phenotypes are worth",
     "umap": "Map of cells",
     "whole null": "Whole model on shuffled labels",
     "saving": "Saving",

@@ -74,7 +74,7 @@ def analyse(cohort: Cohort, settings: Settings, progress: Progress | None = None
             notes=notes,
             progress=progress,
         )
-    with progress.stage("phenotypes"):
+    with progress.stage("drivers"):
         worth = _worth(case, groups, features, explained)
         gated = _gated(case, (unseen, cells.node), explained, judged)
     with progress.stage("umap"):

@@ -127,8 +127,9 @@ def test_run_talks(tiny_run: Run) -> None:
         "neighbourhood",
         "attention",
         "evidence",
-        "validation",
         "phenotypes",
+        "validation",
+        "drivers",
         "umap",
         "saving",
     ]

@@ -206,7 +206,7 @@ def test_training(loaded: Path) -> None:
     working(
         "analyse",
         cohort=cohort_key(loaded),
-        settings={"target": "grade", "pooling": "auto", "positive": "yes"},
+        settings={"target": "grade", "pooling": "auto", "effort": "quick", "positive": "yes"},
     )
     at = page("train", cohort=cohort_key(loaded))
     assert not at.exception
@@ -220,7 +220,9 @@ def test_other_views_while_training(home: Path) -> None:
     cohort = tiny()
     cohort.save(Workspace(home).cohort(cohort.fingerprint[:16]))
     working(
-        "analyse", cohort=cohort_key(home), settings={"target": "grade", "pooling": "auto", "positive": "yes"}
+        "analyse",
+        cohort=cohort_key(home),
+        settings={"target": "grade", "pooling": "auto", "effort": "quick", "positive": "yes"},
     )
     at = page("predictions", cohort=cohort_key(home))
     assert "Training is under way" in finding(at)

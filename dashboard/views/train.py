@@ -14,7 +14,7 @@ from dashboard.targets import Target, reach, targets, times
 if TYPE_CHECKING:
     from milcore.cohort import Cohort
 
-LAST = ("evidence", "validation", "phenotypes", "umap", "saving")
+LAST = ("evidence", "phenotypes", "validation", "drivers", "umap", "saving")
 EFFORTS = {"quick": "Quick", "standard": "Standard", "thorough": "Thorough"}
 POOLINGS = {
     "auto": "Neighbourhood and attention, combined",
