@@ -24,10 +24,8 @@ FEWEST, MOST = 8, 30  # groups a reader can hold
 FINEST = 2.0  # resolution that is tried first
 TRIES = 4
 WHOLE, LANDMARKS = 100_000, 50_000  # nodes up to which Leiden sees all, and how many it sees of more
-TINY, TINY_SHARE = (
-    20,
-    0.0005,
-)  # cells, and share of all, below which a group joins the one it is linked to most
+# Cells, and share of all, below which a group joins the one it is linked to most.
+TINY, TINY_SHARE = 20, 0.0005
 APART = 1.5  # standard deviations by which a marker sets a state of a type apart
 TELLING = 0.8  # standard deviations from the other cells that put a marker into a name
 WORDS, MOST_WORDS, STATE_WORDS = 4, 6, 3  # markers in a name, when names are alike, and beside a given type

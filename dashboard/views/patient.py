@@ -60,7 +60,7 @@ def _choose(analysis: Analysis) -> str:
 
 def _step(label: str, names: Sequence[str], to: int) -> None:
     there = 0 <= to < len(names)
-    goal = {"patient": names[to] if there else "", "region": "", "without": ""}
+    goal = {"patient": names[to] if there else "", "region": ""}
     st.button(label, disabled=not there, on_click=state.jump, kwargs=goal, shortcut=_KEYS[label])
 
 
