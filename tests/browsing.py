@@ -91,8 +91,13 @@ def browser(chromium: str, *, width: int = 1280, dark: bool = False) -> Iterator
         page.on("request", lambda request: strays.append(request.url) if _leaves(request.url) else None)
         page.on("dialog", lambda dialog: (strays.append(f"dialog: {dialog.message}"), dialog.dismiss()))
         page.on("pageerror", lambda error: strays.append(f"script error: {error}"))
-        yield page
-        program.close()
+        try:
+            yield page
+        except Exception as failure:
+            failure.add_note(f"The page said: {page.inner_text('body')[:3000]}")
+            raise
+        finally:
+            program.close()
     assert not strays, strays
 
 

@@ -23,6 +23,14 @@ from tests.browsing import (
 )
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+SLOW_SECOND_UPLOAD = """
+    const send = XMLHttpRequest.prototype.send;
+    let uploads = 0;
+    XMLHttpRequest.prototype.send = function (body) {
+        const wait = body instanceof FormData && ++uploads === 2 ? 3000 : 0;
+        setTimeout(() => send.call(this, body), wait);
+    };
+"""
 HOSTILE = "<img src=x onerror=alert(1)>"
 
 
@@ -98,12 +106,14 @@ def test_upload_of_a_hostile_table(chromium: str, address: str, tmp_path: Path) 
     cells.to_csv(tmp_path / "cells.csv", index=False)
     patients.to_csv(tmp_path / "patients.csv", index=False)
     with browser(chromium) as page:
+        page.add_init_script(SLOW_SECOND_UPLOAD)  # the click comes while the patients are still on their way
         page.goto(address)
         page.get_by_text("Upload tables").first.wait_for()
         upload(page, 0, tmp_path / "cells.csv")
-        upload(page, 1, tmp_path / "patients.csv")
+        page.locator("input[type=file]").nth(1).set_input_files(tmp_path / "patients.csv")
         page.get_by_role("button", name="Read the upload").click()
         page.get_by_text("12 patients with 360 cells are ready to train on").wait_for()
+        page.get_by_role("combobox", name="Colour patients by").wait_for()
         settle(page)
         to_train(page)
         settle(page)

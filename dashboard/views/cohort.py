@@ -132,16 +132,23 @@ def _doors() -> None:
 def _upload() -> None:
     st.subheader("Upload tables", anchor=False)
     kinds = sorted({ending.rsplit(".", 1)[-1] for ending in TABLES})
-    cells = st.file_uploader(
-        "Cells: CSV, Parquet, h5ad, FCS, or a zip of many",
-        type=kinds,
-        accept_multiple_files=True,
-        key="up-cells",
-    )
-    patients = st.file_uploader(
-        "Patients: Excel, CSV or TSV (optional)", type=["xlsx", "csv", "tsv", "txt", "gz"], key="up-patients"
-    )
-    if st.button("Read the upload", disabled=not cells):
+    # A form: its button waits for files still on their way, which a plain button does not; its click was lost.
+    with st.form("upload", border=False):
+        cells = st.file_uploader(
+            "Cells: CSV, Parquet, h5ad, FCS, or a zip of many",
+            type=kinds,
+            accept_multiple_files=True,
+            key="up-cells",
+        )
+        patients = st.file_uploader(
+            "Patients: Excel, CSV or TSV (optional)",
+            type=["xlsx", "csv", "tsv", "txt", "gz"],
+            key="up-patients",
+        )
+        asked = st.form_submit_button("Read the upload")
+    if asked and not cells:
+        widgets.card("stop", "No cell table was chosen.", "Choose a file under Cells, then read again.")
+    elif asked:
         home = state.workspace()
         kept = [home.keep_upload(file.name, file) for file in cells]
         about = home.keep_upload(patients.name, patients) if patients else None
