@@ -37,7 +37,13 @@ GRADES = {
     "patients_without_cells": ("warn", "Correct the ids in either table, or add the cells."),
     "sample_as_patient": (
         "warn",
-        "Where a patient has several, say which column or part of a name is the patient (--patient, --pattern).",
+        "Where a patient has several, say which column or part of a name is the patient (--patient, --pattern), or give"
+        " the patients file a column 'patient'.",
+    ),
+    "unknown_patient": ("warn", "Add them to the patients file."),
+    "differs_within_patients": (
+        "warn",
+        "Predict samples or images instead of patients, if one of them is the label (--bag region).",
     ),
     "from_names": (
         "warn",

@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from milcore.cohort import alike
-from milcore.columns import Columns, Role
+from milcore.columns import YOURS, Columns, Role
 from milcore.errors import MilError
 from milcore.tables import Cells
 
@@ -59,6 +59,10 @@ class Reading:
     def mapping(self) -> dict[str, Any]:
         """The roles as they are, for tables with the same columns; made columns are made anew by their pattern."""
         single = {role: next(iter(self.names(role)), None) for role in KEPT}
+        if not self.columns.pattern and single["patient"] not in self.given:
+            single["region"] = next(
+                (e.name for e in self.roles if e.role == "region" and e.why == YOURS), None
+            )
         single = {role: name if name in self.given else None for role, name in single.items()}
         features = tuple(name for name in dict.fromkeys(self.names("feature")) if name in self.given)
         settled = replace(self.columns, **single, features=features, labels=())  # type: ignore[arg-type]

@@ -29,8 +29,9 @@ def _words(text: str) -> tuple[str, ...]:
 
 
 PATIENT = _words(
-    "patient patientid patientids patientname patientcode pid subject subjectid subjectname participant"
-    " participantid individual individualid donor donorid case caseid bag bagid"
+    "patient patientid patientids patientname patientcode patientno patientnr patientnumber patid patno patnr pid"
+    " subject subjectid subjectname participant participantid individual individualid donor donorid animal animalid"
+    " mouse mouseid case caseid bag bagid"
 )
 STAND_IN = _words("slideid sampleid sample samplename")  # the patient, where nothing better is there
 IMAGE = _words(

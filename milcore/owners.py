@@ -9,20 +9,23 @@ from typing import Any
 import polars as pl
 
 from milcore import names
+from milcore.belonging import Belonging, belonging
 from milcore.cohort import Note
 from milcore.columns import Columns, Role, named_roles
 from milcore.errors import MilError
 from milcore.files import ending
 from milcore.naming import FIELDS, expression, proposals, stem, take_apart
-from milcore.patients import likeness
+from milcore.patients import likeness, listed
+from milcore.profiles import texts
 from milcore.tables import READERS, Cells
 
-__all__ = ["with_owners"]
+__all__ = ["BY_FILE", "with_owners"]
 
 MATCHING = 0.5  # of the owners must be in the patients file before it decides between ways to read them
 NUMBERED = r"^(.+)[_\-.: ](\d+|[ACGT]{8,}(-\d+)?)$"  # a cell's id that begins with that of its sample
 CELLS_EACH = 5  # rows of a sample, on average, before the begin of an id is taken for it
 FILE = "file name"  # where a field was read, in the made columns' names
+BY_FILE = "patient (patients file)"  # the column of patients that the patients file tells
 
 
 @dataclass(frozen=True)
@@ -40,8 +43,29 @@ def with_owners(
     """The same cells with a column for the patient and region where these stand only in names, and what was done.
 
     A pattern the user gave is obeyed; else one is proposed. Where the patients file knows the ids of one way to tell
-    patients apart, that way is taken. MilError for a pattern that does not fit.
+    patients apart, that way is taken; where it lists these as images of patients, its patients own them, so that no
+    fold parts them. MilError for a pattern that does not fit, and where the user named the images as patients.
     """
+    theirs = _theirs(cells, columns, outcomes)
+    told, settled, notes = _told_apart(cells, replace(columns, patient=None) if theirs else columns, outcomes)
+    if outcomes is None:
+        return told, settled, notes
+    name, said = _belonging(told, settled, outcomes, theirs)
+    if said is None or (columns.patient and not theirs and not said.shared):
+        return told, settled, notes
+    if columns.patient and not theirs:
+        problem = (
+            f"'{name}' is named as the patient, but the patients file lists several of one '{said.column}'."
+        )
+        fix = f"Leave out --patient, so that '{said.column}' counts, or take that column from the patients file."
+        raise MilError(problem, f"--patient {name}", fix)
+    return _owned(told, settled, name, said)
+
+
+def _told_apart(
+    cells: Cells, columns: Columns, outcomes: pl.DataFrame | None
+) -> tuple[Cells, Columns, list[Note]]:
+    """The cells with patients as the tables of cells and the names of their files tell them."""
     if columns.pattern:
         source = columns.names_in
         pattern = _without_ending(columns.pattern) if source is None else columns.pattern
@@ -59,6 +83,68 @@ def with_owners(
     if unsure and (way := next((way for way in ways if way.pattern), None)):
         return _taken_apart(cells, columns, way)
     return cells, columns, []
+
+
+# Images of patients
+
+
+def _theirs(cells: Cells, columns: Columns, outcomes: pl.DataFrame | None) -> str | None:
+    """The column the user named as the patient, where the patients file alone has it."""
+    named = columns.patient
+    alone = outcomes is not None and named in outcomes.columns and named not in cells.frame.columns
+    return named if alone else None
+
+
+def _belonging(
+    cells: Cells, columns: Columns, outcomes: pl.DataFrame, theirs: str | None
+) -> tuple[str, Belonging | None]:
+    """The column of the cells that the patients file lists as images, cores or samples, and whose they are."""
+    found = {role.role: role for role in named_roles(cells.frame, columns, cells.tool)}
+    patient, region = found.get("patient"), found.get("region")
+    tried = [patient] if patient is not None else []
+    if region is not None and (patient is None or patient.kind == "sample_as_patient" or theirs):
+        tried.append(region)
+    for role in tried:
+        ids = texts(cells.frame[role.name]).unique(maintain_order=True).drop_nulls()
+        if said := belonging(ids, outcomes, name=role.name, asked=theirs):
+            return role.name, said
+    if theirs:
+        problem = (
+            f"The patients file has '{theirs}', but no column that lists the images or samples of the cells."
+        )
+        raise MilError(problem, f"--patient {theirs}", "Add a column with their names, as in the cell table.")
+    return "", None
+
+
+def _owned(cells: Cells, columns: Columns, name: str, said: Belonging) -> tuple[Cells, Columns, list[Note]]:
+    """The cells with the patients of the patients file; what named the patient before is the region."""
+    people = texts(cells.frame[name]).replace_strict(said.owner, default=None, return_dtype=pl.String)
+    region = _region(cells, columns, name)
+    many = len({owner for owner in said.owner.values() if owner is not None})
+    words = (
+        f"The patients file says whose each '{name}' is: {len(said.owner)} belong to {many} patients by"
+        f" '{said.column}', and folds keep a patient's together."
+    )
+    notes = [Note("patients_by_file", words)]
+    if strangers := [each for each, owner in said.owner.items() if owner is None]:
+        words = f"The patients file does not say whose these are, so their cells were left out ({len(strangers)}): "
+        notes.append(Note("unknown_patient", f"{words}{listed(strangers)}."))
+    settled = replace(columns, patient=BY_FILE, region=region.name)
+    frame = cells.frame.with_columns(people.alias(BY_FILE), region)
+    return replace(cells, frame=frame), settled, notes
+
+
+def _region(cells: Cells, columns: Columns, name: str) -> pl.Series:
+    """The column that tells regions apart: a finer one that is there, else `name`, both joined where neither does."""
+    if columns.bag == "region" or columns.region == name:
+        return cells.frame[name]
+    roles = named_roles(cells.frame, replace(columns, patient=name), cells.tool)
+    finer = next((role.name for role in roles if role.role == "region"), name)
+    pairs = cells.frame.select(a=texts(cells.frame[name]), b=texts(cells.frame[finer])).unique()
+    if finer == name or pairs["b"].n_unique() == pairs.height:
+        return cells.frame[finer]
+    both = pl.concat_str(pl.col(name), pl.col(finer), separator=" ", ignore_nulls=True)
+    return cells.frame.select(both.alias(f"region ({name}, {finer})")).to_series()
 
 
 # Ways

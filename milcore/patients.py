@@ -15,9 +15,21 @@ from milcore.cohort import Note
 from milcore.errors import MilError
 from milcore.tables import Table, read_table
 
-__all__ = ["SHOWN", "join", "likeness", "listed", "one_spelling", "plain", "read_patients"]
+__all__ = [
+    "SHOWN",
+    "join",
+    "known_share",
+    "likeness",
+    "listed",
+    "matched",
+    "one_spelling",
+    "patient_key",
+    "plain",
+    "read_patients",
+]
 
 SHOWN = 5  # names in a sentence
+PATIENT = names.PATIENT + names.STAND_IN
 LABELS = 20  # a column of more different words is no label
 SAME = (
     ("yes", "y", "true", "t", "1", "positive", "pos", "+"),
@@ -109,14 +121,10 @@ def _said(key: Key) -> str:
 def _keys(bags: pd.DataFrame, frame: pl.DataFrame, named: dict[str, str], file: str) -> dict[str, str]:
     """What tells bags apart -> its column in the patients file."""
     keys: dict[str, str] = {}
-    for role, known in (("patient", names.PATIENT + names.STAND_IN), ("region", names.REGION)):
+    for role, known in (("patient", PATIENT), ("region", names.REGION)):
         if role in named and role in bags:
-            column = _key(
-                bags[role],
-                [c for c in frame.get_columns() if c.name not in keys.values()],
-                named[role],
-                known,
-            )
+            free = frame.drop(keys.values())
+            column = _key(bags[role], free, named[role], known)
             keys |= {role: column} if column else {}
     if not keys:
         problem = f"The patients file '{file}' has no column with the patients of the cell table."
@@ -125,14 +133,15 @@ def _keys(bags: pd.DataFrame, frame: pl.DataFrame, named: dict[str, str], file: 
     return keys
 
 
-def _key(ids: pd.Series, columns: list[pl.Series], name: str, known: Collection[str]) -> str | None:
+def patient_key(ids: pd.Series, frame: pl.DataFrame, name: str) -> str | None:
+    """The column of a patients file that names these patients, `name` in the cell table; None where there is none."""
+    return _key(ids, frame, name, PATIENT)
+
+
+def _key(ids: pd.Series, frame: pl.DataFrame, name: str, known: Collection[str]) -> str | None:
     """The column of that name, else one whose name means it, else the one that holds most of the ids."""
-    wanted = {_loose(text) for text in ids.astype(str)}
-    held = {
-        c.name: len(wanted & {_loose(text) for text in c.cast(pl.String).drop_nulls().to_list()})
-        / len(wanted)
-        for c in columns
-    }
+    wanted = pl.Series(ids.astype(str).tolist(), dtype=pl.String)
+    held = {c.name: known_share(wanted, c.cast(pl.String)) for c in frame.get_columns()}
     if name in held:
         return name
     meant = [other for other in held if names.folded(other) in known and held[other]]
@@ -203,14 +212,24 @@ def _only(keys: list[Key], alike: Callable[[str], str]) -> dict[Key, Key | None]
 
 def likeness(ids: pl.Series, frame: pl.DataFrame) -> float:
     """The share of ids that the best column of a patients file knows, however written, if it tells its rows apart."""
-    wanted = {_loose(text) for text in ids.cast(pl.String).to_list()}
     best = 0.0
     for column in frame.get_columns():
         texts = column.cast(pl.String).drop_nulls()
-        if texts.n_unique() == len(texts) and len(texts):
-            held = {_loose(text) for text in texts.to_list()}
-            best = max(best, len(wanted & held) / max(1, len(wanted)))
+        if texts.n_unique() == len(texts):
+            best = max(best, known_share(ids.cast(pl.String), texts))
     return best
+
+
+def known_share(ids: pl.Series, texts: pl.Series) -> float:
+    """The share of ids that are among the texts, however written."""
+    wanted = {_loose(text) for text in ids.drop_nulls()}
+    return len(wanted & {_loose(text) for text in texts.drop_nulls()}) / max(1, len(wanted))
+
+
+def matched(ids: list[str], theirs: list[str | None]) -> list[int]:
+    """The place among `theirs` of each id, however written; -1 where it has none, or might be several."""
+    rows: dict[Key, int] = {(text.strip(),): row for row, text in enumerate(theirs) if text is not None}
+    return [int(row) for row in _partners([(each,) for each in ids], rows)[0]]
 
 
 def _notes(role: str, missing: list[str], idle: list[str], forgiven: list[str]) -> Iterator[Note]:

@@ -12,13 +12,14 @@ import numpy as np
 import pandas as pd
 import polars as pl
 
+from milcore.belonging import one_row_each
 from milcore.cohort import TEXT, Cohort, Note
 from milcore.columns import YOURS, Columns, Role, named_roles, recognise
 from milcore.errors import MilError
 from milcore.inspection import gap_notes, graded, owner_notes, role_notes, target_notes, value_notes
 from milcore.mapping import KNOWN, OWN, Reading
-from milcore.owners import with_owners
-from milcore.patients import join, one_spelling, plain, read_patients
+from milcore.owners import BY_FILE, with_owners
+from milcore.patients import join, one_spelling, patient_key, plain, read_patients
 from milcore.profiles import texts
 from milcore.progress import Progress
 from milcore.tables import Cells, Table, read_cells
@@ -73,6 +74,8 @@ def _explained(role: Role, named: Collection[str | None], given: Collection[str]
     """An owner that the user did not name, with what made it one."""
     if role.role not in ("patient", "region", "cell") or role.why != YOURS or role.name in named:
         return role
+    if role.name == BY_FILE:
+        return replace(role, why="the patients file says whose each image or sample is")
     why = "the patients file knows its values" if role.role == "patient" else "names tell it apart"
     return replace(role, why=why if role.name in given else "made from names")
 
@@ -81,6 +84,7 @@ def _check_swapped(table: Cells, outcomes: Table | None, columns: Columns) -> No
     """MilError where the cell table has each patient once and the patients file has them many times."""
     if outcomes is None:
         return
+    columns = columns if columns.patient in table.frame.columns else replace(columns, patient=None)
     found = [
         next((frame[role.name] for role in named_roles(frame, asked) if role.role == "patient"), None)
         for frame, asked in ((table.frame, columns), (outcomes.frame, Columns()))
@@ -104,9 +108,8 @@ def _cohort(reading: Reading, outcomes: Table | None) -> Cohort:
     notes = [*reading.table.notes, *role_notes(reading), *owners, *gaps]
     bags = _bags(reading, patient.take(order), region.take(order), order=order, offsets=offsets)
     if outcomes is not None:
-        named = {role: reading.names(role)[0] for role in ("patient", "region") if reading.names(role)}
-        bags, joined = join(bags, outcomes.frame, named=named, file=reading.files[-1])
-        notes += [*outcomes.notes, *joined, *target_notes(reading, bags, order=order, offsets=offsets)]
+        bags, joined = _joined(reading, bags, outcomes)
+        notes += [*joined, *target_notes(reading, bags, order=order, offsets=offsets)]
     bags, spelled = one_spelling(bags, merge=reading.columns.merge_labels)
     notes += spelled
     codes = region.codes[order]
@@ -123,6 +126,18 @@ def _cohort(reading: Reading, outcomes: Table | None) -> Cohort:
         notes=graded(notes),
         source=reading.source(),
     )
+
+
+def _joined(reading: Reading, bags: pd.DataFrame, outcomes: Table) -> tuple[pd.DataFrame, list[Note]]:
+    """The bags with what the patients file knows of them."""
+    named = {role: reading.names(role)[0] for role in ("patient", "region") if reading.names(role)}
+    frame, file, said = outcomes.frame, reading.files[-1], list(outcomes.notes)
+    key = patient_key(bags["patient"], frame, named["patient"])
+    if reading.columns.bag == "patient" and key is not None:
+        frame, more = one_row_each(frame, key, labels=reading.columns.labels, file=file)
+        said += more
+    bags, joined = join(bags, frame, named=named, file=file)
+    return bags, [*said, *joined]
 
 
 # Owners

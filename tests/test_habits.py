@@ -25,8 +25,8 @@ LINE = re.findall(
     r"\w+",
     """
 errors progress folder measures tasks names cohort formats profiles columns files text binary tables patients
-naming owners mapping inspection readers surroundings preprocess neighbours folds neighbourhood models training
-case stacking evidence faithfulness stability permutation validation calibration associations reach baselines
+belonging naming owners mapping inspection readers surroundings preprocess neighbours folds neighbourhood models
+training case stacking evidence faithfulness stability permutation validation calibration associations reach baselines
 covariates probes projection phenotypes effects gating seen scorer analysis selections results judgement
 retraining chain prediction export sample_data theme outcome trust checks colouring shades planes hover drivers
 why maps figures chartdata svg stills document webpage ink paper pictures casepage method pseudonyms report
