@@ -32,14 +32,10 @@ TOP_CELLS = 384  # for `topk`, whose share of the drawn cells must be some
 SHARES = (0.01, 0.05, 0.25)  # of a patient's cells that count in `topk`, chosen on inner scores
 EPOCHS = (60, 180)  # inner scores choose: rare cells need long schedules, which overfit small tissue cohorts
 MANY_STEPS = 2000  # a schedule that has so many is long already
-WHOLE_EPOCHS, WHOLE_CELLS = (
-    300,
-    4000,
-)  # steps, and cells of a model's step, where all patients are in each step
-RATE, DECAY = (
-    1e-2,
-    1.0,
-)  # strong decay: cohorts are small (inner log-loss on Keren and MUSK1 halves against 1e-4)
+WHOLE_EPOCHS = 300  # steps, where all patients are in each step
+WHOLE_CELLS = 4000  # of a model's step there
+RATE = 1e-2
+DECAY = 1.0  # strong: cohorts are small (inner log-loss on Keren and MUSK1 halves against 1e-4)
 ROWS = 1 << 16  # cells scored at a time
 THREADS = torch.get_num_threads()  # repeats trained at a time
 
@@ -193,9 +189,7 @@ def _cross_fit(shape: _Shape, draws: list[int], share: Callable[[float], None]) 
     left_out = plan.without(1) + plan.without(2)
 
     def once(r: int, tell: Callable[[float], None]) -> tuple[Any, ...]:
-        torch.set_num_threads(
-            1
-        )  # of this thread: small products gain little from more, and lose much on a busy machine
+        torch.set_num_threads(1)  # small products gain little from more, and lose much on a busy machine
         train = np.stack([plan.training(r, out) for out in left_out])
         mean, sd = shape.measured.scale(train)
         draw = torch.Generator().manual_seed(int(np.random.SeedSequence([*draws, r]).generate_state(1)[0]))
