@@ -1,9 +1,8 @@
-"""Which patient columns could be a target, likely ones first, and what so many patients can show."""
+"""Which patient columns could be a target, likely ones first."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,6 @@ import pandas as pd
 if TYPE_CHECKING:
     from milcore.cohort import Cohort
 
-SURE = 0.99  # no score can be told from luck that luck brings so near to perfect
 MOST_LABELS = 10  # a column with more is a measurement or an id
 TIME = re.compile("time|days|months|weeks|years|follow|surviv|pfs|dfs|^os")
 OUTCOME = re.compile(
@@ -76,37 +74,3 @@ def _rank(target: Target) -> tuple[bool, int, int, int]:
     plain = target.name.casefold()
     kind = 2 if ASIDE.search(plain) else 0 if OUTCOME.search(plain) else 1
     return target.kinds == ("regression",), kind, len(target.counts), target.unlabelled
-
-
-def reach(kind: str, counts: Sequence[int]) -> str:
-    """What a cohort can show, in one sentence: `counts` patients of each class, with a value, or with an event."""
-    from milcore.reach import reach as known
-    from milcore.validation import FEW, FEW_VALUES, NAMES
-
-    if not counts or min(counts) < 2:
-        return ""
-    found = known(kind, counts)
-    what = {"regression": " patients", "survival": " events"}.get(kind, " patients")
-    sizes = " and ".join(
-        [", ".join(str(n) for n in counts[:-1]), str(counts[-1])] if len(counts) > 1 else [str(counts[0])]
-    )
-    name = NAMES[found.measure]
-    if found.lucky >= SURE:
-        return f"With {sizes}{what} no {name} can be told from luck."
-    words = (
-        f"With {sizes}{what}, a model that knows nothing reaches {_a(name)} of {found.lucky:.2f} by luck in one run of "
-        f"40; {_a(name)} of {found.example:.2f} would carry an interval of about ±{found.half:.2f}, and some "
-        f"{_round(found.times * sum(counts))}{what} would halve it."
-    )
-    few = min(counts) < (FEW_VALUES if kind == "regression" else FEW)
-    return words + (" So few allow no claim: this is exploratory." if few else "")
-
-
-def _a(name: str) -> str:
-    return f"{'an' if name[0] in 'aeiouA' else 'a'} {name}"
-
-
-def _round(count: float) -> int:
-    """Two significant digits."""
-    size = 10 ** max(len(str(int(count))) - 2, 0)
-    return int(round(count / size) * size)

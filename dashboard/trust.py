@@ -5,7 +5,7 @@ Plain text throughout: names of a table are shortened here, and escaped by whoev
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -26,6 +26,7 @@ CONFOUNDING = (
 )  # kinds of warnings
 WEAK = 0.05  # from 0.5: a smaller AUROC of a kind of cells sets nothing apart
 Z95 = 1.96
+SURE = 0.99  # no score can be told from luck that luck brings so near to perfect
 STEADY, PARTLY = 0.7, 0.4  # rank correlations between retrained models
 TENTH = 0.1  # share of the cells whose removal is put into words
 NOT_PROOF = "Faithful to the model, not proof of biology."
@@ -161,6 +162,38 @@ def log_rank(facts: Mapping[str, Any]) -> str:
     return (
         f"{words}. Groups made by cross-validation allow no plain log-rank p; that of a simpler chain "
         f"({facts['null']['chain']}) on permuted labels is {theme.p_value(found)}."
+    )
+
+
+def reach(kind: str, counts: Sequence[int]) -> str:
+    """What a cohort can show, in one sentence: `counts` patients of each class, with a value, or with an event."""
+    from milcore.reach import reach as known
+    from milcore.validation import FEW, FEW_VALUES, NAMES
+
+    if not counts or min(counts) < 2:
+        return ""
+    found = known(kind, counts)
+    what = {"regression": " patients", "survival": " events"}.get(kind, " patients")
+    sizes = " and ".join(
+        [", ".join(str(n) for n in counts[:-1]), str(counts[-1])] if len(counts) > 1 else [str(counts[0])]
+    )
+    name = NAMES[found.measure]
+    if found.lucky >= SURE:
+        return f"With {sizes}{what} no {name} can be told from luck."
+    words = (
+        f"With {sizes}{what}, a model that knows nothing reaches {_a(name)} of {found.lucky:.2f} by luck in one run of "
+        f"40; {_a(name)} of {found.example:.2f} would carry an interval of about ±{found.half:.2f}, and some "
+        f"{_round(found.times * sum(counts))}{what} would halve it."
+    )
+    few = min(counts) < (FEW_VALUES if kind == "regression" else FEW)
+    return words + (" So few allow no claim: this is exploratory." if few else "")
+
+
+def reach_of(facts: Mapping[str, Any]) -> str:
+    """The same of the patients of an analysis."""
+    labelled = {name: n for name, n in facts["counts"].items() if name != "unlabelled"}
+    return reach(
+        facts["task"], [labelled["events"]] if facts["task"] == "survival" else list(labelled.values())
     )
 
 
@@ -366,3 +399,13 @@ def sides(patients: pd.DataFrame, positive: str) -> dict[str, str]:
         low, high = max(0.0, middle - half), min(1.0, middle + half)
         out[name] = f"{theme.interval({'value': k / n, 'low': low, 'high': high})}, {k} of {n}"
     return out
+
+
+def _a(name: str) -> str:
+    return f"{'an' if name[0] in 'aeiouA' else 'a'} {name}"
+
+
+def _round(count: float) -> int:
+    """Two significant digits."""
+    size = 10 ** max(len(str(int(count))) - 2, 0)
+    return int(round(count / size) * size)

@@ -16,9 +16,10 @@ import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from dashboard import frame, kept, picks, state, theme
+from dashboard import frame, kept, picks, state, theme, trust
 from dashboard.jobs import Job, Jobs
-from dashboard.targets import reach, targets
+from dashboard.targets import targets
+from dashboard.trust import reach
 from dashboard.workspace import Workspace
 from milcore.cohort import Cohort
 from milcore.errors import MilError
@@ -507,6 +508,10 @@ def test_science_and_figures_know_no_screen() -> None:
 def test_targets_and_reach() -> None:
     assert [target.name for target in targets(tiny())] == ["response", "grade", "site"]
     assert "0.73 by luck" in reach("binary", (24, 24))
+    facts = {"task": "binary", "counts": {"no": 24, "yes": 24, "unlabelled": 3}}
+    assert trust.reach_of(facts) == reach("binary", (24, 24))
+    late = {"task": "survival", "counts": {"events": 40, "censored": 9, "unlabelled": 0}}
+    assert "With 40 events" in trust.reach_of(late)
     assert "exploratory" in reach("binary", (5, 30))
     assert "no AUROC" in reach("binary", (3, 3))
 

@@ -102,6 +102,8 @@ def _needed(analysis: Analysis) -> None:
 def _chance(analysis: Analysis) -> None:
     null, named = analysis.facts.get("null"), outcome.main(analysis.facts)
     with st.expander("Could this be chance?"):
+        if words := trust.reach_of(analysis.facts):
+            widgets.quiet(words)
         if null is None:
             widgets.say("Chance was not tested in this analysis.")
             return

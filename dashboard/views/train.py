@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import figures, state, theme, widgets
+from dashboard import figures, state, theme, trust, widgets
 from dashboard.jobs import Job
-from dashboard.targets import Target, reach, targets, times
+from dashboard.targets import Target, targets, times
 
 if TYPE_CHECKING:
     from milcore.cohort import Cohort
@@ -242,7 +242,7 @@ def _means(target: Target, asked: dict[str, Any]) -> None:
         widgets.quiet(
             f"{widgets.plural(target.unlabelled, 'patient')} without a label are predicted, not trained on."
         )
-    if words := reach(kind, _sizes(target, asked, labels)):
+    if words := trust.reach(kind, _sizes(target, asked, labels)):
         widgets.quiet(words)
     widgets.quiet("Every number shown for a patient will come from models that never saw this patient.")
 
