@@ -63,6 +63,6 @@ def baseline(summary: np.ndarray, plan: Plan, task: Task) -> np.ndarray:
     if z.shape[1] == 0:
         z = np.zeros((len(z), 1))
     kernel = (z @ z.T)[None] / z.shape[1]
-    models, _ = cross_fit(kernel, plan, task, lambda share: None)
+    models, *_ = cross_fit(kernel, plan, task, lambda share: None)
     patients = np.arange(len(z))
     return np.stack([m.scores(kernel)[plan.fold[r], patients] for r, m in enumerate(models)])

@@ -53,10 +53,10 @@ def analyse(cohort: Cohort, settings: Settings, progress: Progress | None = None
     members: dict[str, Member] = {}
     with progress.stage("neighbourhood"):
         around = neighbourhood.abundance(cells, cohort.offsets, kept, lambda s: progress.share(s / 2))
-        pairs = neighbourhood.pair_models(around.kernels, case.plan, task)
         if "neighbourhood" in _rule(settings):
-            members["neighbourhood"], unseen = _neighbourhood(case, around, pairs, progress)
+            members["neighbourhood"], unseen = _neighbourhood(case, around, progress)
         else:
+            pairs = neighbourhood.pair_models(around.kernels, case.plan, task)
             _, unseen = neighbourhood.everywhere(around, [], pairs, kept)
     for name in [name for name in _rule(settings) if name != "neighbourhood"]:
         with progress.stage(name):
@@ -167,12 +167,12 @@ def _rule(settings: Settings) -> tuple[str, ...]:
 
 
 def _neighbourhood(
-    case: Case, around: neighbourhood.Abundance, pairs: neighbourhood.Ridge, progress: Progress
+    case: Case, around: neighbourhood.Abundance, progress: Progress
 ) -> tuple[Member, np.ndarray]:
-    """The first member, and what `pairs` say at each node (M, pairs, K); its ranking of the patients is handed over as
-    soon as there is one."""
+    """The first member, and what its pair models say at each node (M, pairs, K); its ranking of the patients is handed
+    over as soon as there is one."""
     cohort, dealt, task = case.cohort, case.plan, case.task
-    models, inner = neighbourhood.cross_fit(
+    models, inner, pairs = neighbourhood.cross_fit(
         around.kernels, dealt, task, lambda s: progress.share(0.5 + s / 4)
     )
     patients = np.arange(cohort.B)

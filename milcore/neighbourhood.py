@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import sparse
+from threadpoolctl import threadpool_limits
 
 from milcore.folds import Plan
 from milcore.neighbours import Graph
@@ -40,7 +41,7 @@ USUAL = (
     0.4,
     10.0,
 )  # place among the kernels and cost where too few folds are left to choose with: 6 steps of SCALES
-AT_ONCE = 10_000_000  # numbers of the kernels of models that are fitted together: bounds memory
+AT_ONCE = 100_000  # numbers of the kernels of models that are fitted together: what a processor's cache holds
 BIAS = 100.0  # prior variance of the intercept: nearly free
 NEWTON, SETTLED = 12, 1e-5  # steps at most, and the largest change of a coefficient that ends them
 
@@ -68,7 +69,13 @@ class Ridge:
 
     def scores(self, kernels: np.ndarray) -> np.ndarray:
         """(m, B, K) scores of all patients, seen or not: the caller keeps those a model may score."""
-        return kernels[self.scale] @ self.coefficients + self.constant[:, None]
+        out = np.empty_like(self.coefficients)
+        for scale in np.unique(
+            self.scale
+        ):  # one kernel serves all: a copy for each model would not fit in memory
+            here = self.scale == scale
+            out[here] = kernels[scale] @ self.coefficients[here]
+        return out + self.constant[:, None]
 
 
 def abundance(
@@ -137,10 +144,13 @@ def kernel_regression(kernels: np.ndarray, train: np.ndarray, y: np.ndarray, tas
 def fit(kernels: np.ndarray, scale: np.ndarray, cost: np.ndarray, train: np.ndarray, task: Task) -> Ridge:
     """One model for each row of `train` (m, B), at its own scale and cost (m,)."""
     some = max(1, AT_ONCE // (task.outputs * int(train.sum(1).max()) ** 2))
-    parts = [
-        _fit(kernels, scale[i : i + some], cost[i : i + some], train[i : i + some], task)
-        for i in range(0, len(train), some)
-    ]
+    with threadpool_limits(
+        1, user_api="blas"
+    ):  # systems of some hundred patients: threads would wait for each other
+        parts = [
+            _fit(kernels, scale[i : i + some], cost[i : i + some], train[i : i + some], task)
+            for i in range(0, len(train), some)
+        ]
     return Ridge(scale, np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts]))
 
 
@@ -169,28 +179,28 @@ def _fit(
 
 def cross_fit(
     kernels: np.ndarray, plan: Plan, task: Task, share: Callable[[float], None]
-) -> tuple[list[Ridge], np.ndarray]:
-    """Outer models of every repeat, one Ridge (folds models) each, and inner held-out scores (R, folds, B, K):
-    [r, f, p] are the scores of p for the outer model of f, by a model that saw neither f nor p's own fold (NaN in f).
-    Each model's kernel (of kernels (n, B, B)) and ridge are chosen by the loss on inner held-out scores."""
-    outer, inner = [], []
+) -> tuple[list[Ridge], np.ndarray, Ridge]:
+    """Outer models of every repeat, one Ridge (folds models) each; inner held-out scores (R, folds, B, K): [r, f, p]
+    are the scores of p for the outer model of f, by a model that saw neither f nor p's own fold (NaN in f); and the
+    `pair_models`. Each model's kernel (of kernels (n, B, B)) and ridge are chosen by the loss on inner held-out
+    scores."""
+    repeats = []
     for r in range(plan.repeats):
-        models, scores = _cross_fit_once(kernels, plan, r, task)
-        outer.append(models)
-        inner.append(scores)
+        repeats.append(_cross_fit_once(kernels, plan, r, task))
         share((r + 1) / plan.repeats)
-    return outer, np.stack(inner)
+    outer, inner, pairs = zip(*repeats, strict=True)
+    return list(outer), np.stack(inner), pairs[0]
 
 
-def _cross_fit_once(kernels: np.ndarray, plan: Plan, r: int, task: Task) -> tuple[Ridge, np.ndarray]:
+def _cross_fit_once(kernels: np.ndarray, plan: Plan, r: int, task: Task) -> tuple[Ridge, np.ndarray, Ridge]:
     singles, pairs = plan.without(1), plan.without(2)
-    pair_scores = _grid(kernels, plan, r, task, pairs)
-    best_pair = _chosen_pairs(kernels, plan, r, task)
+    grid, best_pair = _grid(kernels, plan, r, task, pairs), _chosen_pairs(kernels, plan, r, task)
     best = np.full(len(singles), best_pair[0])
     if plan.folds > 3:
-        best = _chosen(singles, pairs, pair_scores, plan.fold[r], plan.labelled, task)
-    inner = _inner(pairs, pair_scores[np.arange(len(pairs)), best_pair], plan.fold[r], plan.folds)
-    return _at(kernels, plan, r, task, singles, best), inner
+        best = _chosen(singles, pairs, grid.scores, plan.fold[r], plan.labelled, task)
+    paired, scores = grid.at(best_pair)
+    inner = _inner(pairs, scores, plan.fold[r], plan.folds)
+    return _at(kernels, plan, r, task, singles, best), inner, paired
 
 
 def pair_models(kernels: np.ndarray, plan: Plan, task: Task) -> Ridge:
@@ -198,13 +208,28 @@ def pair_models(kernels: np.ndarray, plan: Plan, task: Task) -> Ridge:
     return _at(kernels, plan, 0, task, plan.without(2), _chosen_pairs(kernels, plan, 0, task))
 
 
-def _grid(kernels: np.ndarray, plan: Plan, r: int, task: Task, left_out: list[tuple[int, ...]]) -> np.ndarray:
-    """(len(left_out), choices, B, K) scores of all models at every scale and cost."""
+@dataclass(frozen=True, eq=False)
+class _Grid:
+    """Models at every choice of scale and cost, and their `scores` (models, choices, B, K)."""
+
+    models: Ridge
+    scores: np.ndarray
+
+    def at(self, choice: np.ndarray) -> tuple[Ridge, np.ndarray]:
+        """Each model at its choice (models,), and its scores (models, B, K)."""
+        each = np.arange(len(choice))
+        picked = each * self.scores.shape[1] + choice
+        models = self.models
+        own = Ridge(models.scale[picked], models.coefficients[picked], models.constant[picked])
+        return own, self.scores[each, choice]
+
+
+def _grid(kernels: np.ndarray, plan: Plan, r: int, task: Task, left_out: list[tuple[int, ...]]) -> _Grid:
+    """The models of one repeat that leave out these folds, at every scale and cost."""
     m, c = len(left_out), len(kernels) * len(COSTS)
-    scale, cost = np.divmod(np.tile(np.arange(c), m), len(COSTS))
-    train = np.stack([plan.training(r, out) for out in left_out])
-    many = fit(kernels, scale, np.array(COSTS)[cost], np.repeat(train, c, 0), task)
-    return many.scores(kernels).reshape(m, c, -1, task.outputs)
+    choice = np.tile(np.arange(c), m)
+    models = _at(kernels, plan, r, task, [out for out in left_out for _ in range(c)], choice)
+    return _Grid(models, models.scores(kernels).reshape(m, c, -1, task.outputs))
 
 
 def _at(
@@ -221,7 +246,7 @@ def _chosen_pairs(kernels: np.ndarray, plan: Plan, r: int, task: Task) -> np.nda
     pairs, triples = plan.without(2), plan.without(3)
     if plan.folds <= 3:
         return np.full(len(pairs), int(USUAL[0] * len(kernels)) * len(COSTS) + COSTS.index(USUAL[1]))
-    scores = _grid(kernels, plan, r, task, triples)
+    scores = _grid(kernels, plan, r, task, triples).scores
     return _chosen(pairs, triples, scores, plan.fold[r], plan.labelled, task)
 
 

@@ -69,7 +69,7 @@ def _scores(
     scores: dict[str, np.ndarray] = {}
     for name in members:
         if name == "neighbourhood":
-            models, inner = neighbourhood.cross_fit(kernels, plan, task, share)
+            models, inner, _ = neighbourhood.cross_fit(kernels, plan, task, share)
             own = models[0].scores(kernels)[plan.fold[0], np.arange(case.cohort.B)][None]
             made[name], scores[name] = Member(np.empty(0), np.empty(0), inner), own
         else:

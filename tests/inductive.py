@@ -15,7 +15,7 @@ import numpy as np
 import sample_data
 from milcore.case import Case, case_of
 from milcore.cohort import Cohort
-from milcore.neighbourhood import abundance, cross_fit, everywhere, pair_models
+from milcore.neighbourhood import abundance, cross_fit, everywhere
 from milcore.neighbours import graph, interpolated
 from milcore.preprocess import moments, preparation
 from milcore.readers import Columns, read_cohort
@@ -40,7 +40,7 @@ def usual(case: Case) -> np.ndarray:
     cohort, dealt = case.cohort, case.plan
     cells = graph(cohort, preparation(cohort, transform="auto").apply(cohort), "auto")
     around = abundance(cells, cohort.offsets, case.kept, _quiet)
-    models, _ = cross_fit(around.kernels, dealt, case.task, _quiet)
+    models, *_ = cross_fit(around.kernels, dealt, case.task, _quiet)
     patients = np.arange(cohort.B)
     return np.stack([m.scores(around.kernels)[dealt.fold[r], patients] for r, m in enumerate(models)])
 
@@ -62,8 +62,7 @@ def _as_new(taught: Cohort, held: np.ndarray, case: Case) -> np.ndarray:
     x = ready.apply(taught)
     cells = graph(taught, x, "auto")
     around = abundance(cells, taught.offsets, inside.kept, _quiet)
-    models, _ = cross_fit(around.kernels, inside.plan, inside.task, _quiet)
-    pairs = pair_models(around.kernels, inside.plan, inside.task)
+    models, _, pairs = cross_fit(around.kernels, inside.plan, inside.task, _quiet)
     evidence = everywhere(around, models, pairs, inside.kept)[0].mean((1, 2))  # (M, K)
     mean, sd = moments(x, taught.offsets).scale(np.ones((1, taught.B), bool))
     new = _part(case.cohort, held)

@@ -17,10 +17,9 @@ from tests.planted import Planted, graph_of, planted
 
 def gated(case: Case) -> Gating:
     """The rules by the neighbourhood models alone."""
-    cohort, task = case.cohort, case.task
+    cohort = case.cohort
     around = neighbourhood.abundance(graph_of(cohort), cohort.offsets, case.kept, lambda share: None)
-    pairs = neighbourhood.pair_models(around.kernels, case.plan, task)
-    models, _ = neighbourhood.cross_fit(around.kernels, case.plan, task, lambda share: None)
+    models, _, pairs = neighbourhood.cross_fit(around.kernels, case.plan, case.task, lambda share: None)
     at, unseen = neighbourhood.everywhere(around, models, pairs, case.kept)
     node = around.graph.node
     inner = neighbourhood.unseen_evidence(unseen, node, case.plan, cohort.owner)

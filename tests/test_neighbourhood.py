@@ -33,8 +33,8 @@ def fitted(seed: int, task: Task | None = None, **settings: float):
     kept = np.ones(case.cohort.B, bool)
     around = abundance(graph_of(case.cohort), case.cohort.offsets, kept, lambda share: None)
     dealt = plan(case.task.strata, case.cohort.groups, repeats=2, seed=0)
-    models, inner = cross_fit(around.kernels, dealt, case.task, lambda share: None)
-    at, _ = everywhere(around, models, pair_models(around.kernels, dealt, case.task), kept)
+    models, inner, pairs = cross_fit(around.kernels, dealt, case.task, lambda share: None)
+    at, _ = everywhere(around, models, pairs, kept)
     cells = evidence(at, around.graph.node, dealt, case.cohort.owner)
     return case, around, dealt, models, inner, cells
 
@@ -86,9 +86,17 @@ def test_a_label_that_is_held_out_changes_no_digit(name: str) -> None:
     first, last = np.flatnonzero(there)[[0, -1]]
     y[first], y[last] = task.y[last], task.y[first]
     swapped = replace(task, y=y)
-    again, inner_again = cross_fit(around.kernels, dealt, swapped, lambda share: None)
+    again, inner_again, _ = cross_fit(around.kernels, dealt, swapped, lambda share: None)
     np.testing.assert_array_equal(models[0].coefficients[1], again[0].coefficients[1])
     np.testing.assert_array_equal(inner[0, 1], inner_again[0, 1])
+
+
+def test_pair_models_are_the_same_however_they_are_asked_for() -> None:
+    case, around, dealt, *_ = fitted(0)
+    _, _, together = cross_fit(around.kernels, dealt, case.task, lambda share: None)
+    alone = pair_models(around.kernels, dealt, case.task)
+    for part in ("scale", "coefficients", "constant"):
+        np.testing.assert_allclose(getattr(together, part), getattr(alone, part), rtol=1e-6, atol=1e-9)
 
 
 def test_unseen_evidence_is_that_of_models_that_saw_neither_fold() -> None:
@@ -163,7 +171,7 @@ def test_few_patients_still_have_inner_scores(folds: int) -> None:
         lambda share: None,
     )
     dealt = plan(case.task.strata, case.cohort.groups, repeats=1, seed=0)
-    _, inner = neighbourhood.cross_fit(around.kernels, dealt, case.task, lambda share: None)
+    _, inner, _ = neighbourhood.cross_fit(around.kernels, dealt, case.task, lambda share: None)
     for f in range(folds):
         np.testing.assert_array_equal(np.isnan(inner[0, f, :, 0]), dealt.fold[0] == f)
 

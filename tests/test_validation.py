@@ -84,7 +84,7 @@ def test_intervals_of_the_procedure_cover_what_it_reaches_on_average() -> None:
         values, intervals = [], []
         for seed in range(60):
             kernel, dealt, task = kernels(seed, effect, patients=30)
-            models, _ = cross_fit(kernel, dealt, task, lambda share: None)
+            models, *_ = cross_fit(kernel, dealt, task, lambda share: None)
             score = models[0].scores(kernel)[dealt.fold[0], np.arange(30)][None]
             chance = permutation.null(
                 kernel, dealt, task, permutations=100, seed=seed, share=lambda share: None
@@ -229,7 +229,7 @@ def test_intervals_of_every_kind_cover_what_the_procedure_reaches_on_average(kin
         values, intervals = [], []
         for seed in range(12):
             kernel, dealt, task = made_of(kind, seed, effect)
-            models, _ = cross_fit(kernel, dealt, task, quiet)
+            models, *_ = cross_fit(kernel, dealt, task, quiet)
             level = models[0].scores(kernel)[dealt.fold[0], np.arange(45)][None]
             chance = permutation.null(kernel, dealt, task, permutations=60, seed=seed, share=quiet)
             wide = validation.widening(chance, dealt, task)

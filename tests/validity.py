@@ -50,7 +50,7 @@ def spread(case: Planted, seed: int, *, repeats: int = 1) -> tuple[Abundance, Pl
 def interval(case: Planted, seed: int, *, permutations: int = 100) -> dict[str, float]:
     """{value, low, high} of the AUROC of the neighbourhood chain, out of fold."""
     around, dealt = spread(case, seed)
-    models, _ = cross_fit(around.kernels, dealt, case.task, quiet)
+    models, *_ = cross_fit(around.kernels, dealt, case.task, quiet)
     level = models[0].scores(around.kernels)[dealt.fold[0], np.arange(case.cohort.B)][None]
     chance = permutation.null(
         around.kernels, dealt, case.task, permutations=permutations, seed=seed, share=quiet
