@@ -67,7 +67,8 @@ def roc(analysis: Analysis) -> go.Figure:
     figure.add_annotation(x=0.98, y=0.06, xanchor="right", text=words, font={"size": 14})
     figure.update_xaxes(title="False alarms (1 − specificity)", tickformat=".0%", range=[-0.01, 1.01])
     figure.update_yaxes(title="Sensitivity", tickformat=".0%", range=[-0.01, 1.01], scaleanchor="x")
-    figure.update_yaxes(constrain="domain", constraintoward="bottom")
+    figure.update_yaxes(constrain="domain", constraintoward="top")
+    figure.update_xaxes(constrain="domain")
     figure.update_layout(showlegend=several)
     return finish(figure, f"ROC curve, out of fold, mean over folds and repeats. {words}.")
 
