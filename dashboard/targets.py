@@ -37,7 +37,8 @@ class Target:
 def targets(cohort: Cohort) -> list[Target]:
     """Columns with 2 to 10 labels, two of which at least 3 patients carry, and columns of numbers; likely outcomes
     first."""
-    from milcore.tasks import LEAST_VALUES, MIN_PATIENTS, as_text
+    from milcore.labels import LEAST_VALUES
+    from milcore.tasks import MIN_PATIENTS, as_text
 
     found, timed = [], bool(times(cohort))
     for name in cohort.patients.columns:

@@ -10,7 +10,8 @@ import pandas as pd
 from milcore.cohort import Cohort
 from milcore.errors import MilError
 from milcore.folds import Plan, plan
-from milcore.tasks import Task, as_text, read_task
+from milcore.labels import read_task
+from milcore.tasks import Task, as_text
 from milcore.training import Settings
 
 __all__ = ["Case", "case_of"]

@@ -23,6 +23,7 @@ from milcore.effects import Effects, effects, in_short
 from milcore.errors import MilError
 from milcore.evidence import Shown, explain
 from milcore.folds import Plan
+from milcore.labels import relabelled
 from milcore.neighbours import interpolated, nearest
 from milcore.patients import listed
 from milcore.phenotypes import Phenotypes
@@ -33,7 +34,7 @@ from milcore.results import cells_table, count_regions, level_of, predictions_ta
 from milcore.scorer import MODEL, Reference, Scorer
 from milcore.seen import Seen
 from milcore.stacking import Mixture
-from milcore.tasks import Survival, Task, as_text, relabelled
+from milcore.tasks import Survival, Task, as_text
 from milcore.training import Member, Settings, apply
 
 __all__ = ["open_model", "predict", "read_new"]

@@ -9,7 +9,8 @@ from scipy.optimize import minimize
 from sklearn.metrics import roc_auc_score
 
 from milcore.errors import MilError
-from milcore.tasks import Binary, Multiclass, Regression, Survival, Task, as_text, binary, read_task
+from milcore.labels import binary, read_task
+from milcore.tasks import Binary, Multiclass, Regression, Survival, Task, as_text
 
 
 @pytest.mark.parametrize(

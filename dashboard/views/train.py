@@ -201,7 +201,8 @@ def _classes(target: Target) -> list[str]:
 
 def _positive(cohort: Cohort, target: Target, classes: list[str]) -> str:
     """The label that high scores argue for; the usual choice first."""
-    from milcore.tasks import as_text, binary
+    from milcore.labels import binary
+    from milcore.tasks import as_text
 
     text = pd.Series(as_text(cohort.patients[target.name]))
     usual = binary(text.where(text.isin(classes), ""), target=target.name).positive
@@ -253,7 +254,7 @@ def _sizes(target: Target, asked: dict[str, Any], labels: list[str]) -> list[int
         cohort = state.cohort()
         return [] if cohort is None else [len(cohort.patients) - target.unlabelled]
     if asked["task"] == "survival":
-        from milcore.tasks import binary
+        from milcore.labels import binary
 
         happened = binary(pd.Series(target.labels).repeat(3), target=target.name).positive
         return [target.counts[happened]]
