@@ -58,6 +58,7 @@ class Job:
     fix: str = ""
     bug: bool = False
     cancelling: bool = False
+    enough: bool = False
 
     @property
     def over(self) -> bool:
@@ -141,6 +142,13 @@ class Jobs:
             else:
                 self._keep(replace(job, cancelling=True))
 
+    def enough(self, key: str) -> None:
+        """Asks a job to end soon with what it has, where its step can."""
+        with self._changed:
+            job = self._jobs.get(key)
+            if job is not None and not job.over:
+                self._keep(replace(job, enough=True))
+
     def log(self, key: str) -> str:
         """What a job said on its way, warnings and the traceback of a bug among it; "" when nothing is known."""
         with suppress(OSError):
@@ -214,6 +222,7 @@ class Jobs:
     def _followed(self, job: Job, process: Process) -> dict[str, Any]:
         """The last message of the worker about a job; what it says before is kept."""
         process.stop.clear()
+        process.enough.clear()
         process.send({"id": job.id, "kind": job.kind, "request": job.request})
         late, recorded, taken = time.monotonic() + STARTING_SECONDS, 0.0, False
         while True:
@@ -227,6 +236,8 @@ class Jobs:
                 due = news or time.monotonic() - recorded > RECORD_SECONDS
                 recorded = time.monotonic() if due else recorded
                 self._told(job.id, message, record=due)
+            if self._jobs[job.id].enough:
+                process.enough.set()
             if self._jobs[job.id].cancelling and not process.stop.is_set():
                 process.stop.set()
                 late = time.monotonic() + self.grace

@@ -21,11 +21,11 @@ class Process:
         self, root: str, kinds: Mapping[str, worker.Work], warm: Callable[[], None] | None = None
     ) -> None:
         context = multiprocessing.get_context("spawn")
-        self.stop = context.Event()
+        self.stop, self.enough = context.Event(), context.Event()
         self.ready = False
         self._pipe, far = context.Pipe()
         self._process = context.Process(
-            target=worker.serve, args=(far, self.stop, root, kinds, warm), daemon=True
+            target=worker.serve, args=(far, self.stop, self.enough, root, kinds, warm), daemon=True
         )
         self._process.start()
         far.close()

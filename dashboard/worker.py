@@ -37,7 +37,12 @@ IDLE_SECONDS = 0.5  # without a request before warming up
 
 
 def serve(
-    pipe: Connection, stop: Flag, root: str, kinds: Mapping[str, Work], warm: Callable[[], None] | None
+    pipe: Connection,
+    stop: Flag,
+    enough: Flag,
+    root: str,
+    kinds: Mapping[str, Work],
+    warm: Callable[[], None] | None,
 ) -> None:
     """Answers requests from `pipe` until it closes; from its first idle moment `warm` runs beside."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, which ends this process itself
@@ -52,7 +57,7 @@ def serve(
                 warming.start()
             message = pipe.recv()
             pipe.send({"is": "taken"})
-            progress = Progress(_teller(pipe, warming), stop.is_set)
+            progress = Progress(_teller(pipe, warming), stop.is_set, enough.is_set)
             with _logged(workspace.job_log(message["id"])):
                 answer = _answer(message, kinds, workspace, progress)
             pipe.send({**answer, "peak_mb": _peak()})

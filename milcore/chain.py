@@ -157,9 +157,9 @@ def _whole_null(
             *(case, around.kernels, x, measured),
             members=_rule(settings),
             permutations=permutations,
-            share=progress.share,
+            progress=progress,
         )
-    return {"null": facts["null"] | {"whole": found}}
+    return {"null": facts["null"] | {"whole": found}} if found else {}
 
 
 def _rule(settings: Settings) -> tuple[str, ...]:
@@ -198,6 +198,7 @@ def _networks(case: Case, pooling: str, x: np.ndarray, measured: Moments, progre
         seed=seed,
         share=progress.share,
         epochs=case.settings.epochs,
+        starts=case.settings.starts,
     )
     return best(candidates, offsets, case.plan, case.task)
 

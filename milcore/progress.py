@@ -27,11 +27,13 @@ class Progress:
     """Hears from a long step and may stop it.
 
     `tell` gets an Event whenever there is news; `stopped` is asked at the same moments and ends the step with
-    Cancelled when it says True. `timings` holds the seconds of every finished stage.
+    Cancelled when it says True. `enough` is asked by a step that can end early with what it has. `timings` holds the
+    seconds of every finished stage.
     """
 
     tell: Callable[[Event], None] = lambda event: None
     stopped: Callable[[], bool] = lambda: False
+    enough: Callable[[], bool] = lambda: False
     timings: dict[str, float] = field(default_factory=dict)
     _stage: str = ""
 

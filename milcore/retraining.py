@@ -16,6 +16,7 @@ from milcore.case import Case
 from milcore.evidence import member_scores
 from milcore.permutation import deals
 from milcore.preprocess import Moments
+from milcore.progress import Progress
 from milcore.stacking import best, stack
 from milcore.training import Member, cross_fit
 
@@ -30,10 +31,11 @@ def whole_null(
     *,
     members: tuple[str, ...],
     permutations: int,
-    share: Callable[[float], None],
+    progress: Progress,
 ) -> dict[str, Any]:
     """{p, permutations, as_good, observed, values} of the leading score of one repeat, trained as the analysis is, on
-    true and permuted labels; p is (1 + as good or better) / (1 + permutations)."""
+    true and permuted labels; p is (1 + as good or better) / (1 + permutations). Whoever waits may call it enough: then
+    these are the permutations so far, and nothing where there was none."""
     once = replace(case.plan, fold=case.plan.fold[:1])
     order = deals(once, case.task, permutations, case.settings.seed)
     known, reached = once.labelled, []
@@ -41,11 +43,17 @@ def whole_null(
         shuffled = replace(case, task=replace(case.task, y=case.task.y[deal]), plan=once)  # type: ignore[type-var]
 
         def part(done: float, i: int = i) -> None:
-            share((i + done) / order.shape[1])
+            progress.share((i + done) / order.shape[1])
+
+        if progress.enough():
+            break
 
         level = _scores(shuffled, kernels, (x, measured), members, part)
         y = shuffled.task.y[known][None]
         reached.append(float(shuffled.task.ranked(level[:, known], y, once.fold[:, known]).mean()))
+    permutations = len(reached) - 1
+    if permutations < 1:
+        return {}
     as_good = int((np.array(reached[1:]) >= reached[0] - 1e-12).sum())
     return {
         "p": (1 + as_good) / (1 + permutations),

@@ -30,6 +30,7 @@ CELLS = 128  # drawn from each patient of a step
 PATIENTS = 4  # drawn for each model of a step: few, or the networks undertrain
 TOP_CELLS = 384  # for `topk`, whose share of the drawn cells must be some
 SHARES = (0.01, 0.05, 0.25)  # of a patient's cells that count in `topk`, chosen on inner scores
+STARTS = {"quick": 1, "standard": 2, "thorough": 5}  # of `topk` for each: few starts find a rare group
 EPOCHS = (60, 180)  # inner scores choose: rare cells need long schedules, which overfit small tissue cohorts
 MANY_STEPS = 2000  # a schedule that has so many is long already
 WHOLE_EPOCHS = 300  # steps, where all patients are in each step
@@ -85,6 +86,11 @@ class Settings:
         return EPOCHS[:1] if self.effort == "quick" else EPOCHS
 
     @property
+    def starts(self) -> int:
+        """How often `topk` begins anew from other weights; inner scores drop the weak ones."""
+        return STARTS[self.effort]
+
+    @property
     def labels(self) -> tuple[str, ...]:
         """The columns that hold the label."""
         return (self.target, self.time) if self.time else (self.target,)
@@ -129,16 +135,18 @@ def cross_fit(
     seed: int,
     share: Callable[[float], None],
     epochs: tuple[int, ...] = EPOCHS[:1],
+    starts: int = 1,
 ) -> list[Member]:
     """Trains outer and pair models of every repeat on x (N, F), each repeat as one stack, and scores the patients each
-    model has not seen. One candidate for each useful length among `epochs` (`topk`: for each share and side), of which
-    inner scores choose (see stacking). The numbers do not depend on how many repeats run at a time."""
+    model has not seen. One candidate for each useful length among `epochs` (`topk`: for each share, side and start), of
+    which inner scores choose (see stacking). The numbers do not depend on how many repeats run at a time."""
     enough = MANY_STEPS * PATIENTS / max(1, plan.labelled.sum())
     lengths = epochs[:1] + tuple(more for less, more in pairwise(epochs) if less < enough)
     lengths = (WHOLE_EPOCHS,) if task.whole else lengths
     kinds: list[tuple[_Top | None, int]] = [(None, length) for length in lengths]
     if pooling == "topk":
-        kinds = [(_Top(q, k, sign), lengths[0]) for q in SHARES for k, sign in _sides(task)]
+        tops = [_Top(q, k, sign) for q in SHARES for k, sign in _sides(task)]
+        kinds = [(top, lengths[0]) for top in tops for _ in range(starts)]
     out = []
     for i, (top, length) in enumerate(kinds):
         shape = _Shape(

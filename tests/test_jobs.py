@@ -30,6 +30,8 @@ def wait_long(request: dict[str, Any], workspace: Workspace, progress: Progress)
     with progress.stage("waiting"):
         for step in range(600):
             progress.share(step / 600)
+            if progress.enough():
+                return "in time"
             time.sleep(0.05)
     return "too late"
 
@@ -114,6 +116,18 @@ def test_cancel_at_the_next_step(jobs: Jobs) -> None:
     jobs.cancel(key)
     assert until(jobs, key).state == "cancelled"
     assert says_echo(jobs)
+
+
+def test_enough_ends_with_what_there_is(jobs: Jobs) -> None:
+    key = jobs.submit("wait_long", {})
+    until(jobs, key, lambda job: job.stage == "waiting")
+    jobs.enough(key)
+    ended = until(jobs, key)
+    assert (ended.state, ended.result) == ("done", "in time")
+    again = jobs.submit("wait_long", {})
+    until(jobs, again, lambda job: job.stage == "waiting" and job.share > 0.01)  # it holds for one job
+    jobs.cancel(again)
+    assert until(jobs, again).state == "cancelled"
 
 
 def test_cancel_what_waits(jobs: Jobs) -> None:

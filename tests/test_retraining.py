@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -30,6 +32,25 @@ def test_the_whole_chain_on_shuffled_labels(monkeypatch: pytest.MonkeyPatch, poo
         "whole"
         not in analyse(case.cohort, Settings(**settings.to_json() | {"permutations": 50})).facts["null"]
     )
+
+
+def test_whoever_waits_may_call_it_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    no_map(monkeypatch)
+    monkeypatch.setitem(WHOLE, "quick", 50)
+    heard: list[Event] = []
+
+    def facts(share: float) -> dict[str, Any]:
+        heard.clear()
+        enough = Progress(
+            heard.append, enough=lambda: heard[-1].stage == "whole null" and heard[-1].share >= share
+        )
+        settings = Settings(target="response", pooling="neighbourhood", effort="quick")
+        return analyse(planted(0, patients=16, cells=20).cohort, settings, enough).facts["null"]
+
+    some = facts(0.07)["whole"]
+    assert some["permutations"] == len(some["values"]) == 3
+    assert some["p"] == (1 + some["as_good"]) / 4
+    assert "whole" not in facts(0.0)
 
 
 def test_it_runs_last_and_can_be_stopped(monkeypatch: pytest.MonkeyPatch) -> None:

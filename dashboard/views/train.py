@@ -76,7 +76,10 @@ def _follow(key: str) -> None:
     else:
         widgets.finding(f"Training on “{target}”: a first ranking is there, the final one follows.")
     widgets.progress(job, _stages(job.request["settings"]))
-    st.button("Cancel", on_click=state.jobs().cancel, args=(key,), disabled=job.cancelling)
+    with st.container(horizontal=True):
+        st.button("Cancel", on_click=state.jobs().cancel, args=(key,), disabled=job.cancelling)
+        if job.stage == "whole null":
+            st.button("Enough shuffles", on_click=state.jobs().enough, args=(key,), disabled=job.enough)
     with st.container(height=480, border=False):
         if job.early is None:
             widgets.quiet("No patient has been scored yet.")
