@@ -541,7 +541,9 @@ class _Teller:
         done = int(event.share * 30)
         if self.terminal and self.stage and done != self.drawn:
             self.drawn = done
-            click.echo(f"\r{self.stage:<14} {'█' * done}{'░' * (30 - done)}", nl=False, err=True)
+            click.echo(
+                f"\r\033[K{self.stage:<14} {'█' * done}{'░' * (30 - done)} {event.words}", nl=False, err=True
+            )
 
     def end(self) -> None:
         """Closes the current stage with its seconds."""

@@ -39,7 +39,7 @@ INTERRUPTED = {
 @dataclass(frozen=True)
 class Job:
     """One request of an owner ("" = nobody in particular) and what became of it. Times: seconds since 1970, 0 = not
-    yet; `share` is the stage's."""
+    yet; `share` is the stage's, `words` say how much that is, where it can be said."""
 
     id: str
     kind: str
@@ -48,6 +48,7 @@ class Job:
     state: State = "queued"
     stages: tuple[str, ...] = ()
     share: float = 0.0
+    words: str = ""
     early: dict[str, Any] | None = None
     asked: float = 0.0
     begun: float = 0.0
@@ -252,7 +253,8 @@ class Jobs:
             job = self._jobs[key]
             stages = job.stages if event["stage"] in (*job.stages, "") else (*job.stages, event["stage"])
             early = event["early"] or job.early
-            self._keep(replace(job, stages=stages, share=event["share"], early=early), record=record)
+            told = {"stages": stages, "share": event["share"], "words": event["words"], "early": early}
+            self._keep(replace(job, **told), record=record)
 
     def _finish(self, key: str, message: dict[str, Any]) -> None:
         """Records how a job ended."""

@@ -164,7 +164,8 @@ def progress(job: Job, stages: Sequence[str]) -> None:
     done = set(job.stages[:-1])
     words = [_stage(each, "now" if each == job.stage else "done" if each in done else "") for each in seen]
     st.html(f'<div class="mil-stages">{"".join(words)}</div>')
-    st.progress(job.share, text=f"{stage_name(job.stage)}: {theme.percent(job.share)}")
+    much = f" ({job.words})" if job.words else ""
+    st.progress(job.share, text=f"{stage_name(job.stage)}: {theme.percent(job.share)}{much}")
     quiet(f"{clock(job.seconds)} so far." + (" Stopping at the next step." if job.cancelling else ""))
     log(job)
 

@@ -156,7 +156,8 @@ def _teller(pipe: Connection, warming: threading.Thread) -> Callable[[Event], No
         if event.stage not in (last_stage, ""):
             _say(event.stage)
         last_stage, last_at = event.stage, now
-        pipe.send({"is": "event", "stage": event.stage, "share": event.share, "early": event.early})
+        told = {"stage": event.stage, "share": event.share, "words": event.words, "early": event.early}
+        pipe.send({"is": "event", **told})
 
     return tell
 

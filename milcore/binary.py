@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import warnings
 import zipfile
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,21 @@ from milcore.cohort import Note
 from milcore.errors import MilError
 from milcore.text import Table
 
-__all__ = ["read_excel", "read_fcs", "read_feather", "read_h5ad", "read_parquet"]
+__all__ = [
+    "parquet_blocks",
+    "parquet_extent",
+    "read_excel",
+    "read_fcs",
+    "read_feather",
+    "read_h5ad",
+    "read_parquet",
+]
 
 MOST_VALUES = 1 << 31  # of an h5ad matrix: 8 GB
 MOST_SHEET = 5_000_000  # values of a sheet
 SAFE_BYTES = 1 << 30  # what a file may unpack to, however small it is
 MOST_TIMES = 1_000  # its own size, beyond that
+ROWS_AT_ONCE = 1 << 17  # of a large Parquet file
 TITLES = 20  # rows of a sheet among which the header is looked for
 
 
@@ -38,9 +47,25 @@ def _check_claim(path: Path, claimed: int) -> None:
 
 def read_parquet(path: Path, wanted: Collection[str]) -> Table:
     """A Parquet file."""
-    facts = pq.read_metadata(path)
-    _check_claim(path, facts.num_rows * facts.num_columns * 4)
+    parquet_extent(path)
     return Table(pl.read_parquet(path), "Parquet")
+
+
+def parquet_extent(path: Path) -> tuple[int, int]:
+    """The rows of a Parquet file, and its bytes in memory, about; MilError where it claims more than it can hold."""
+    facts = pq.read_metadata(path)
+    size = facts.num_rows * facts.num_columns * 4
+    _check_claim(path, size)
+    return facts.num_rows, size
+
+
+def parquet_blocks(path: Path) -> Iterator[tuple[int, pl.DataFrame]]:
+    """The rows of a Parquet file by pieces, each with the bytes read so far, about."""
+    size, seen = path.stat().st_size, 0
+    with pq.ParquetFile(path, pre_buffer=False) as file:
+        for batch in file.iter_batches(ROWS_AT_ONCE):
+            seen += batch.num_rows
+            yield size * seen // file.metadata.num_rows, pl.DataFrame(batch)
 
 
 def read_feather(path: Path, wanted: Collection[str]) -> Table:

@@ -22,7 +22,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from milcore.errors import Damaged, MilError
-from milcore.folder import aside, checked
+from milcore.folder import aside, checked, seal
+from milcore.matrix import Written, digest_of
 
 __all__ = ["TEXT", "Cohort", "Note", "alike"]
 
@@ -56,7 +57,7 @@ class Cohort:
     features (N, F) float32, rows grouped by owner, NaN where missing; names the F features; offsets (B+1,);
     patients B rows: `patient`[, `region`] and every patient-level column; cells N rows: `region`, `cell_id`,
     `x`, `y` and other kept columns; order (N,) the input row of each cell, of `inputs` input rows (more than
-    N when some had no patient). All arrays are read-only.
+    N when some had no patient); written: where the features stand in a file already. All arrays are read-only.
     """
 
     features: np.ndarray
@@ -70,6 +71,7 @@ class Cohort:
     source: dict[str, Any] = field(default_factory=dict)
     path: Path | None = None
     inputs: int = -1
+    written: Written | None = None
 
     def __post_init__(self) -> None:
         for name in ("features", "offsets", "order"):
@@ -93,6 +95,7 @@ class Cohort:
         inputs: int = -1,
         notes: Iterable[Note] = (),
         source: dict[str, Any] | None = None,
+        written: Written | None = None,
     ) -> Cohort:
         """A cohort from arrays in memory, rows in any order.
 
@@ -107,7 +110,7 @@ class Cohort:
         offsets = np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=len(bags)))]).astype(np.int64)
         grouped = bool((owner[1:] >= owner[:-1]).all())
         if not grouped:
-            features, given = features[rows], given.take(rows).reset_index(drop=True)
+            features, given, written = features[rows], given.take(rows).reset_index(drop=True), None
         order = np.arange(len(owner)) if order is None else order
         return cls(
             features=np.ascontiguousarray(features, np.float32),
@@ -120,6 +123,7 @@ class Cohort:
             notes=tuple(notes),
             source=source or {},
             inputs=inputs,
+            written=written,
         )
 
     @property
@@ -155,6 +159,11 @@ class Cohort:
             digest.update(part)
         return digest.hexdigest()
 
+    @cached_property
+    def _digest(self) -> str:
+        """Of the file of features."""
+        return digest_of(self.features) if self.written is None else self.written.digest
+
     def rows(self, b: int) -> slice:
         """The rows of patient b."""
         return slice(int(self.offsets[b]), int(self.offsets[b + 1]))
@@ -189,6 +198,7 @@ class Cohort:
         _check_free(folder)
         with aside(folder) as part:
             _write(self, part)
+            seal(part, {"features.npy": self._digest})
         return Cohort.open(folder)
 
     def write_mapping(self, path: Path) -> None:
@@ -355,7 +365,7 @@ def _content(cohort: Cohort) -> Iterator[bytes | memoryview]:
             yield from _letters(column)
         else:
             yield from _bytes(column.to_numpy())
-    yield from _bytes(cohort.features)
+    yield cohort._digest.encode()
 
 
 def _bytes(array: np.ndarray) -> Iterator[memoryview]:
@@ -392,9 +402,14 @@ def _write(cohort: Cohort, folder: Path) -> None:
         "notes": [asdict(note) for note in cohort.notes],
         "source": cohort.source,
     }
-    np.save(folder / "features.npy", cohort.features)
+    if cohort.written is not None:
+        cohort.written.file.name(folder / "features.npy")
+    else:
+        np.save(folder / "features.npy", cohort.features)
     np.savez(folder / "rows.npz", offsets=cohort.offsets, order=cohort.order)
-    pq.write_table(_arrow(cohort.cells), folder / "cells.parquet", compression="zstd")
+    table = _arrow(cohort.cells)
+    texts = [field.name for field in table.schema if pa.types.is_string(field.type)]
+    pq.write_table(table, folder / "cells.parquet", compression="zstd", use_dictionary=texts)
     cohort.patients.to_parquet(folder / "patients.parquet", index=False)
     cohort.write_mapping(folder / "mapping.json")
     (folder / "cohort.json").write_text(json.dumps(facts, indent=1, ensure_ascii=False), encoding="utf-8")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import stat
+import struct
 import tempfile
+import xml.etree.ElementTree
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,12 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
+import polars as pl
 import pyarrow as pa
 
 from milcore.cohort import alike
 from milcore.errors import MilError
 
-__all__ = ["PACKED", "Source", "ending", "opened"]
+__all__ = ["PACKED", "Source", "ending", "opened", "readable"]
 
 PACKED = ("gz", "zst")  # endings after that of a text table
 SAFE_BYTES = 1 << 28  # a file that unpacks to no more than this is no bomb, however small it was
@@ -27,6 +30,26 @@ MOST_FILES = 10_000
 BLOCK = 1 << 20
 GLOB = "*?["
 SKIPPED = ("__MACOSX",)
+DAMAGE = (
+    OSError,
+    EOFError,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    SystemError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+    zipfile.BadZipFile,
+    xml.etree.ElementTree.ParseError,
+    pa.ArrowException,
+    pl.exceptions.PolarsError,
+    pl.exceptions.PanicException,
+)  # what the libraries raise when a file is not what its name says
 
 
 @dataclass(frozen=True)
@@ -46,6 +69,21 @@ def ending(name: str) -> str:
     """The ending that tells the kind of table, without that of a compression: "csv" of "a.csv.gz"."""
     parts = name.casefold().rsplit(".", 2)
     return parts[-2] if parts[-1] in PACKED and len(parts) == 3 else parts[-1] if len(parts) > 1 else ""
+
+
+@contextmanager
+def readable(source: Source) -> Iterator[None]:
+    """A block that reads one file; MilError for an empty one, and for whatever the libraries find wrong with it."""
+    try:
+        if not source.path.stat().st_size:
+            problem = f"'{source.name}' is empty."
+            raise MilError(problem, str(source.path), "Export the table again.")
+        yield
+    except DAMAGE as error:
+        said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        problem = f"'{source.name}' cannot be read: {said}"
+        fix = "Check that the file is whole and of the kind its name says."
+        raise MilError(problem, str(source.path), fix) from None
 
 
 @contextmanager

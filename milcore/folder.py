@@ -14,14 +14,14 @@ import re
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
 from milcore.errors import Damaged, MilError
 
-__all__ = ["MANIFEST", "aside", "checked", "faults", "leftovers", "room", "seal", "whole"]
+__all__ = ["MANIFEST", "aside", "checked", "faults", "leftovers", "refused", "room", "seal", "whole"]
 
 VERSION = 1
 MANIFEST = "manifest.json"
@@ -34,11 +34,11 @@ SPARE = 64 << 20  # bytes that stay free on a disk
 def aside(folder: Path) -> Iterator[Path]:
     """A folder beside `folder` to write into; it takes the place of `folder`, which is removed if it exists, only when
     the block ends without an error. Readable by whom the user's umask says; MilError where the disk refuses."""
-    with _refused(folder):
+    with refused(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         part = Path(tempfile.mkdtemp(prefix=f".{folder.name}-{os.getpid()}-", dir=folder.parent))
     try:
-        with _refused(folder):  # asked while what was written still fills the disk
+        with refused(folder):  # asked while what was written still fills the disk
             yield part
             if not (part / MANIFEST).exists():
                 seal(part)
@@ -55,7 +55,7 @@ def aside(folder: Path) -> Iterator[Path]:
 def whole(path: Path) -> Iterator[Path]:
     """A name beside `path` to write a file under; it takes the place of `path` only when the block ends without an
     error. MilError where the disk refuses."""
-    with _refused(path):
+    with refused(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f".{path.name}-{os.getpid()}-{secrets.token_hex(4)}")
         try:
@@ -72,14 +72,15 @@ def leftovers(folder: Path, pid: int | None = None) -> list[Path]:
     return [path for path, name in owners.items() if name and pid in (None, int(name[1]))]
 
 
-def seal(folder: Path) -> None:
-    """Writes the manifest: sizes and digests of the files, each of which is on the disk first. What is added to the
-    folder afterwards may change freely."""
+def seal(folder: Path, known: Mapping[str, str] | None = None) -> None:
+    """Writes the manifest: sizes and digests of the files, each of which is on the disk first. `known` are digests
+    taken while files were written. What is added to the folder afterwards may change freely."""
     files = {}
     for path in _files(folder):
         with path.open("rb") as file:
             os.fsync(file.fileno())
-        files[path.relative_to(folder).as_posix()] = (path.stat().st_size, _digest(path))
+        name = path.relative_to(folder).as_posix()
+        files[name] = (path.stat().st_size, (known or {}).get(name) or _digest(path))
     text = json.dumps({"version": VERSION, "files": files}, indent=1, ensure_ascii=False)
     (folder / MANIFEST).write_text(text, encoding="utf-8")
 
@@ -159,7 +160,7 @@ def _settle(folder: Path) -> None:
 
 
 @contextmanager
-def _refused(path: Path) -> Iterator[None]:
+def refused(path: Path) -> Iterator[None]:
     """A disk that is full or may not be written as a MilError; any other error as it is."""
     try:
         yield

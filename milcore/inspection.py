@@ -16,7 +16,7 @@ from milcore.mapping import Reading
 from milcore.patients import listed
 from milcore.profiles import texts
 
-__all__ = ["gap_notes", "graded", "owner_notes", "role_notes", "target_notes", "value_notes"]
+__all__ = ["LOOKED_AT", "gap_notes", "graded", "owner_notes", "role_notes", "target_notes", "value_notes"]
 
 LOOKED_AT = 200_000  # cells, evenly taken, show what values are like
 FEWEST = 6  # patients, 3 of each of two classes
@@ -147,11 +147,18 @@ def owner_notes(
         yield Note("one_cell", words)
     ids = reading.column("cell")
     if ids is not None:
-        keys = {"patient": patient.codes, "region": region.codes, "id": ids}
-        repeats = int((pl.DataFrame(keys).is_duplicated() & ids.is_not_null()).sum())
+        repeats = _repeats(patient, region, ids)
         if repeats:
             words = f"{repeats:,} of {rows:,} cells share their cell id with another of the same patient and region."
             yield Note("duplicate_cell_ids", words)
+
+
+def _repeats(patient: pd.Categorical, region: pd.Categorical, ids: pl.Series) -> int:
+    """Cells that share their id with another of the same patient and region."""
+    if ids.n_unique() == len(ids):
+        return 0
+    keys = {"patient": patient.codes, "region": region.codes, "id": ids}
+    return int((pl.DataFrame(keys).is_duplicated() & ids.is_not_null()).sum())
 
 
 def gap_notes(
@@ -178,20 +185,22 @@ def gap_notes(
 def value_notes(
     reading: Reading,
     features: np.ndarray,
+    sample: np.ndarray,
     columns: Sequence[str],
     *,
     bags: pd.DataFrame,
     region: np.ndarray,
     offsets: np.ndarray,
 ) -> Iterator[Note]:
-    """What values show: features (N, F) of these columns in cohort order, region (N,) codes, -1 for none."""
+    """What values show: features (N, F) of these columns in cohort order, an even sample of them, region (N,) codes, -1
+    for none."""
     if reading.columns.trained:
         return  # nothing is trained on these
     yield from _bag_notes(reading, bags, region, offsets)
     wanted = [name for name in dict.fromkeys(reading.columns.labels) if name in bags] or list(bags)
     yield from _label_notes(features, columns, bags[wanted], offsets)
     yield from _unit_notes(reading)
-    yield from _range_notes(features[:: max(1, len(features) // LOOKED_AT)], columns)
+    yield from _range_notes(sample, columns)
 
 
 def _bag_notes(
@@ -209,7 +218,10 @@ def _bag_notes(
         yield Note("uneven_patients", f"{bag.capitalize()}s differ much in size: {words}")
     if bag == "patient" and (region >= 0).any():
         owner = np.repeat(np.arange(len(bags)), sizes)
-        pairs = pd.DataFrame({"patient": owner, "region": region})[region >= 0].drop_duplicates()
+        turns = np.flatnonzero(
+            (region >= 0) & ((np.diff(region, prepend=-2) != 0) | (np.diff(owner, prepend=-1) != 0))
+        )
+        pairs = pd.DataFrame({"patient": owner[turns], "region": region[turns]}).drop_duplicates()
         shared = pairs["region"].value_counts()
         twice = shared[shared > 1]
         if 0 < len(twice) <= SHARED * len(shared):

@@ -292,8 +292,10 @@ def _with_regions(
     cells: Cells, columns: Columns, patient: Role, found: dict[str, Role]
 ) -> tuple[Cells, Columns, list[Note]]:
     """Where patients have several files and no column names a region, each file is one."""
+    if "region" in found or len(cells.files) == 1:
+        return cells, columns, []
     at = pl.DataFrame({"p": cells.frame[patient.name], "f": _spread(cells, _stems(cells))}).unique()
-    if "region" in found or len(cells.files) == 1 or at.height == at["p"].n_unique():
+    if at.height == at["p"].n_unique():
         return cells, columns, []
     name = f"region ({FILE})"
     frame = cells.frame.with_columns(_spread(cells, _stems(cells)).alias(name))

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import polars as pl
 
-__all__ = ["ENOUGH_CELLS", "Profile", "levels", "profiles", "texts", "whole", "wordy"]
+__all__ = ["ENOUGH_CELLS", "Profile", "coded", "levels", "profiles", "texts", "whole", "wordy"]
 
 ENOUGH_CELLS = (
     5  # in the median patient, before a number that never varies within patients is taken for theirs
@@ -145,3 +146,14 @@ def texts(column: pl.Series) -> pl.Series:
         column = column.fill_nan(None).cast(pl.Int64, strict=False) if whole else column.fill_nan(None)
     texts = column.cast(pl.String).str.strip_chars()
     return texts.set(texts == "", None)
+
+
+def coded(column: pl.Series | None, rows: int = 0) -> pd.Categorical:
+    """Text of every row as codes by first appearance, -1 for blanks; of no column, `rows` blanks."""
+    if column is None:
+        return pd.Categorical.from_codes(np.full(rows, -1, np.int32), categories=pd.Index([], dtype=object))
+    runs = column.rle().struct.unnest()  # owners stay the same for many rows
+    found = texts(runs["value"]).rechunk().to_arrow().dictionary_encode()
+    codes = found.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    names = pd.Index(found.dictionary.to_pylist(), dtype=object)
+    return pd.Categorical.from_codes(np.repeat(codes, runs["len"].to_numpy()), categories=names)

@@ -15,11 +15,13 @@ __all__ = ["Event", "Progress"]
 
 @dataclass(frozen=True)
 class Event:
-    """One message of a running step: its `stage`, the `share` of it done (0 to 1), and perhaps an early result."""
+    """One message of a running step: its `stage`, the `share` of it done (0 to 1), how much that is in `words`, where
+    it can be said, and perhaps an early result."""
 
     stage: str
     share: float
     early: dict[str, Any] | None = None
+    words: str = ""
 
 
 @dataclass
@@ -49,9 +51,9 @@ class Progress:
             self._stage = outer
         self.timings[name] = self.timings.get(name, 0.0) + time.perf_counter() - begun
 
-    def share(self, done: float) -> None:
+    def share(self, done: float, words: str = "") -> None:
         """Says how much of the current stage is done; raises Cancelled if the caller asked to stop."""
-        self._news(Event(self._stage, min(max(float(done), 0.0), 1.0)))
+        self._news(Event(self._stage, min(max(float(done), 0.0), 1.0), words=words))
 
     def early(self, result: dict[str, Any]) -> None:
         """Hands over a result that can be shown before the end (plain JSON values only)."""

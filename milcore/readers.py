@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import fields, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +15,16 @@ from milcore.belonging import one_row_each
 from milcore.cohort import TEXT, Cohort, Note
 from milcore.columns import YOURS, Columns, Role, named_roles, recognise
 from milcore.errors import MilError
-from milcore.inspection import gap_notes, graded, owner_notes, role_notes, target_notes, value_notes
+from milcore.inspection import graded, owner_notes, role_notes, target_notes, value_notes
 from milcore.mapping import KNOWN, OWN, Reading
+from milcore.measurements import measured, numbers
 from milcore.owners import BY_FILE, with_owners
 from milcore.patients import join, one_spelling, patient_key, plain, read_patients
-from milcore.profiles import texts
+from milcore.profiles import coded
 from milcore.progress import Progress
 from milcore.tables import Cells, Table, read_cells
 
 __all__ = ["Columns", "Role", "read_cohort", "recognise"]
-
-ROWS_AT_ONCE = 1 << 14  # of the matrix, filled while they are in the processor's cache
 
 
 def read_cohort(
@@ -45,7 +43,7 @@ def read_cohort(
     owners = [name for name in (columns.patient, columns.region, columns.names_in) if name]
     with progress.stage("reading"):
         outcomes = None if patients is None else read_patients(Path(patients))
-        table = read_cells(cells, text=owners, wanted=columns.features, besides=patients)
+        table = read_cells(cells, text=owners, wanted=columns.features, besides=patients, progress=progress)
         columns, given = _in_table(columns, table), frozenset(table.frame.columns)
         named = {columns.patient, columns.region, columns.cell}
         _check_swapped(table, outcomes, columns)
@@ -57,7 +55,7 @@ def read_cohort(
         roles = [_explained(role, named, given) for role in roles]
         progress.share(0.8)
         files = [Path(path).name for path in [*cells, *([] if patients is None else [patients])]]
-        return _cohort(Reading(table, roles, columns, files, given), outcomes)
+        return _cohort(Reading(table, roles, columns, files, given), outcomes, progress)
 
 
 def _in_table(columns: Columns, table: Cells) -> Columns:
@@ -99,13 +97,13 @@ def _check_swapped(table: Cells, outcomes: Table | None, columns: Columns) -> No
         )
 
 
-def _cohort(reading: Reading, outcomes: Table | None) -> Cohort:
+def _cohort(reading: Reading, outcomes: Table | None, progress: Progress) -> Cohort:
     rows = reading.table.frame.height
-    patient, region = (_coded(reading.column(role), rows) for role in ("patient", "region"))
+    patient, region = (coded(reading.column(role), rows) for role in ("patient", "region"))
     order, offsets = _grouped(patient, region, reading)
-    features, names, gaps = _features(reading, order)
+    found = measured(reading, order, progress)
     owners = owner_notes(reading, patient, region, offsets=offsets)
-    notes = [*reading.table.notes, *role_notes(reading), *owners, *gaps]
+    notes = [*reading.table.notes, *role_notes(reading), *owners, *found.notes]
     bags = _bags(reading, patient.take(order), region.take(order), order=order, offsets=offsets)
     if outcomes is not None:
         bags, joined = _joined(reading, bags, outcomes)
@@ -113,11 +111,19 @@ def _cohort(reading: Reading, outcomes: Table | None) -> Cohort:
     bags, spelled = one_spelling(bags, merge=reading.columns.merge_labels)
     notes += spelled
     codes = region.codes[order]
-    notes += value_notes(reading, features, names, bags=bags, region=codes, offsets=offsets)
+    notes += value_notes(
+        reading,
+        found.written.array,
+        found.sample,
+        found.names,
+        bags=bags,
+        region=codes,
+        offsets=offsets,
+    )
     return Cohort.of(
-        features,
+        found.written.array,
         patient.take(order),
-        names=names,
+        names=found.names,
         patients=bags,
         cells=_cells(reading, region, order),
         bag=reading.columns.bag,
@@ -125,6 +131,7 @@ def _cohort(reading: Reading, outcomes: Table | None) -> Cohort:
         inputs=rows,
         notes=graded(notes),
         source=reading.source(),
+        written=found.written,
     )
 
 
@@ -141,15 +148,6 @@ def _joined(reading: Reading, bags: pd.DataFrame, outcomes: Table) -> tuple[pd.D
 
 
 # Owners
-
-
-def _coded(column: pl.Series | None, rows: int) -> pd.Categorical:
-    """Text of every row as codes by first appearance."""
-    if column is None:
-        return pd.Categorical.from_codes(np.full(rows, -1, np.int32), categories=pd.Index([], dtype=object))
-    coded = texts(column).rechunk().to_arrow().dictionary_encode()
-    codes = coded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
-    return pd.Categorical.from_codes(codes, categories=pd.Index(coded.dictionary.to_pylist(), dtype=object))
 
 
 def _grouped(
@@ -216,44 +214,6 @@ def _contradiction(name: str, reading: Reading, owner: list[Any], values: tuple[
 # Cells
 
 
-def _features(reading: Reading, order: np.ndarray) -> tuple[np.ndarray, list[str], list[Note]]:
-    """The matrix in cohort order, the features' names, and what is missing or had to be taken for missing."""
-    names, values = zip(*_measured(reading), strict=True)
-    matrix = np.empty((len(order), len(names)), np.float32)
-    infinite, missing = np.zeros((2, len(names)), np.int64)
-    for begin in range(0, len(order), ROWS_AT_ONCE):
-        block = matrix[begin : begin + ROWS_AT_ONCE]
-        for j, of_rows in enumerate(values):
-            block[:, j] = of_rows(order[begin : begin + ROWS_AT_ONCE])
-        endless = np.isinf(block)
-        block[endless] = np.nan
-        infinite += endless.sum(axis=0)
-        missing += np.isnan(block).sum(axis=0)
-    return matrix, list(names), [*gap_notes(names, infinite, missing, cells=len(order))]
-
-
-def _measured(reading: Reading) -> Iterator[tuple[str, Callable[[np.ndarray], np.ndarray]]]:
-    """Every feature's name and how to get its values (N,) for given input rows."""
-    others = {role.name for role in reading.roles if role.role != "feature"}
-    for name in reading.names("feature"):
-        column = reading.table.frame[name]
-        if name not in others:
-            yield name, partial(_numbers, column)
-            continue
-        coded = _coded(column, len(column))
-        for code, level in sorted(enumerate(coded.categories), key=lambda pair: pair[1]):
-            yield f"{name}: {level}", partial(_is_level, coded.codes, code)
-
-
-def _numbers(column: pl.Series, rows: np.ndarray) -> np.ndarray:
-    return column.gather(rows).cast(pl.Float32).to_numpy()
-
-
-def _is_level(codes: np.ndarray, code: int, rows: np.ndarray) -> np.ndarray:
-    """1 for cells of this value, 0 for others, NaN where it is missing."""
-    return np.where(codes[rows] < 0, np.nan, codes[rows] == code)
-
-
 def _cells(reading: Reading, region: pd.Categorical, order: np.ndarray) -> pd.DataFrame:
     """Everything kept of the cells, in cohort order, under the cohort's own names where it has one."""
     frame = reading.table.frame
@@ -264,7 +224,7 @@ def _cells(reading: Reading, region: pd.Categorical, order: np.ndarray) -> pd.Da
     for axis in ("x", "y"):
         place = reading.column(axis)
         if place is not None:
-            values = _numbers(place, order)
+            values = numbers(place, order)
             table[axis] = np.where(np.isinf(values), np.nan, values)
     described = [
         role for kind in ("known", "cell_type", "kept") for role in reading.roles if role.role == kind
@@ -274,7 +234,7 @@ def _cells(reading: Reading, region: pd.Categorical, order: np.ndarray) -> pd.Da
         own = "cell_type" if lab else reading.stored(role)
         own = f"{own} (2)" if own in table or (own in OWN and not lab) else own
         text = role.role != "known" or not column.dtype.is_numeric()
-        table[own] = _coded(column, len(column)).take(order) if text else column.gather(order).to_numpy()
+        table[own] = coded(column).take(order) if text else column.gather(order).to_numpy()
     return pd.DataFrame(table)
 
 

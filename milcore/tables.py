@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import struct
-import xml.etree.ElementTree
-import zipfile
-import zlib
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 import polars as pl
-import pyarrow as pa
 
 from milcore import names
 from milcore.binary import read_excel, read_fcs, read_feather, read_h5ad, read_parquet
 from milcore.cohort import Note
 from milcore.errors import MilError
-from milcore.files import PACKED, Source, ending, opened
+from milcore.files import PACKED, Source, ending, opened, readable
 from milcore.formats import Format, format_of
-from milcore.text import GAPS, STRAY, Table, read_text
+from milcore.large import Pieces, read_large
+from milcore.progress import Progress
+from milcore.text import GAPS, STRAY, TEXTS, Table, read_text
 
 __all__ = ["READERS", "TABLES", "Cells", "Table", "read_cells", "read_table"]
 
 HALF = 0.5  # numbers among the text from here on are worth a note
-TEXTS = ("csv", "tsv", "tab", "txt")
 READERS: dict[str, Callable[[Path, Collection[str]], Table] | None] = {
     **dict.fromkeys(TEXTS),
     **dict.fromkeys(("parquet", "pq"), read_parquet),
@@ -34,26 +30,6 @@ READERS: dict[str, Callable[[Path, Collection[str]], Table] | None] = {
     "xlsx": read_excel,
 }
 TABLES = (*READERS, *(f"{text}.{kind}" for text in TEXTS for kind in PACKED), "zip")  # what can be named
-DAMAGE = (
-    OSError,
-    EOFError,
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    MemoryError,
-    RuntimeError,
-    SystemError,
-    TypeError,
-    ValueError,
-    struct.error,
-    zlib.error,
-    zipfile.BadZipFile,
-    xml.etree.ElementTree.ParseError,
-    pa.ArrowException,
-    pl.exceptions.PolarsError,
-    pl.exceptions.PanicException,
-)  # what the libraries raise when a file is not what its name says
 INTENSITIES, REGIONPROPS, IMAGES, OBJECT = (
     "intensities",
     "regionprops",
@@ -65,7 +41,7 @@ INTENSITIES, REGIONPROPS, IMAGES, OBJECT = (
 @dataclass(frozen=True)
 class Cells:
     """The rows of all files, in the order given: `files` names them and `rows` counts their rows; `tool` wrote them,
-    if it was recognised."""
+    if it was recognised. `release` gives back the memory that looking at a large table took."""
 
     frame: pl.DataFrame
     format: str
@@ -74,6 +50,7 @@ class Cells:
     tool: Format | None = None
     matrix: tuple[str, ...] = ()
     notes: tuple[Note, ...] = ()
+    release: Callable[[], None] = lambda: None
 
 
 def read_cells(
@@ -82,6 +59,7 @@ def read_cells(
     text: Collection[str] = (),
     wanted: Collection[str] = (),
     besides: Path | None = None,
+    progress: Progress | None = None,
 ) -> Cells:
     """All cell tables behind `paths` (files, folders, patterns, archives) as one; they must have the same columns.
 
@@ -96,11 +74,31 @@ def read_cells(
         if besides is not None:
             sources = [one for one in sources if not _same_file(one.path, besides)] or sources
         cells, parts = _steinbock(sources)
+        pieces = None if any(parts.values()) else read_large(cells, text, _teller(cells, progress))
+        if pieces is not None:
+            return _of_pieces(pieces, [source.name for source in cells], text)
         tables = [_read(source, text=text, wanted=wanted) for source in cells]
         tables = [_joined(table, one, parts.get(one, [])) for one, table in zip(cells, tables, strict=True)]
     for source, table in zip(cells[1:], tables[1:], strict=True):
         _check_fits(table.frame, tables[0].frame, (source.name, cells[0].name))
     return _one(tables, [source.name for source in cells], text)
+
+
+def _teller(cells: list[Source], progress: Progress | None) -> Callable[[int, int], None]:
+    """Says how much of the files is read."""
+    size = max(1, sum(source.path.stat().st_size for source in cells))
+
+    def tell(read: int, rows: int) -> None:
+        if progress is not None:
+            done = f"{read / 1e6:,.0f} of {size / 1e6:,.0f} MB, {rows:,} rows"
+            progress.share(0.6 * read / size, done)
+
+    return tell
+
+
+def _of_pieces(pieces: Pieces, files: list[str], text: Collection[str]) -> Cells:
+    tables = [Table(_named(pieces.frame), form, notes=pieces.notes) for form in pieces.formats]
+    return replace(_one(tables[:1], files, text), rows=pieces.rows, release=pieces.release)
 
 
 def _one(tables: list[Table], files: list[str], text: Collection[str]) -> Cells:
@@ -144,22 +142,16 @@ def read_table(path: Path, *, text: Collection[str] | None = ()) -> Table:
 def _read(source: Source, *, text: Collection[str] | None = (), wanted: Collection[str] = ()) -> Table:
     """One file; MilError for whatever is wrong with it."""
     reader = _reader(source, text)
-    try:
-        if not source.path.stat().st_size:
-            problem = f"'{source.name}' is empty."
-            raise MilError(problem, str(source.path), "Export the table again.")
+    with readable(source):
         table = reader(source.path, wanted)
-    except DAMAGE as error:
-        said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        problem = f"'{source.name}' cannot be read: {said}"
-        fix = "Check that the file is whole and of the kind its name says."
-        raise MilError(problem, str(source.path), fix) from None
     if not table.frame.height or not table.frame.width:
         problem = f"'{source.name}' has no rows."
         raise MilError(problem, str(source.path), "Export the table again.")
-    return replace(
-        table, frame=table.frame.rename({name: f"{name} " for name in table.frame.columns if _pattern(name)})
-    )
+    return replace(table, frame=_named(table.frame))
+
+
+def _named(frame: pl.DataFrame) -> pl.DataFrame:
+    return frame.rename({name: f"{name} " for name in frame.columns if _pattern(name)})
 
 
 def _reader(source: Source, text: Collection[str] | None) -> Callable[[Path, Collection[str]], Table]:

@@ -6,10 +6,11 @@ import codecs
 import csv
 import tempfile
 from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import polars as pl
 
@@ -17,7 +18,9 @@ from milcore import names
 from milcore.cohort import Note
 from milcore.errors import MilError
 
-__all__ = ["GAPS", "STRAY", "Table", "read_text"]
+__all__ = ["GAPS", "STRAY", "TEXTS", "Table", "cleaned", "read_text", "text_blocks", "text_rows"]
+
+TEXTS = ("csv", "tsv", "tab", "txt")
 
 GAPS = [
     "",
@@ -48,6 +51,8 @@ SAMPLE_ROWS = 10_000  # decide a column's type, unless a later row disagrees
 SNIFFED = 1 << 16  # bytes, from which everything but the types is found out
 SNIFFED_ROWS = 20
 BLOCK = 1 << 22
+PIECE = 1 << 22  # bytes of a large table parsed at once
+UNENDING = 1 << 26  # bytes without the end of a line are no table
 SEPARATORS = {
     ",": "CSV",
     "\t": "TSV",
@@ -91,10 +96,17 @@ def read_text(path: Path, text: Collection[str] | None, *, name: str) -> Table:
     notes = list(_header_notes(layout))
     with _plain(path, layout) as (plain, skip):
         frame = _parsed(plain, layout.separator, text, skip=skip)
+    frame, said = cleaned(frame, layout.separator, text or ())
+    return Table(frame, SEPARATORS[layout.separator], notes=(*notes, *said))
+
+
+def cleaned(frame: pl.DataFrame, separator: str, text: Collection[str]) -> tuple[pl.DataFrame, list[Note]]:
+    """With numbers where text is numbers as people write them, and what was rewritten."""
+    notes: list[Note] = []
     for clean in (_percents, _thousands, _decimals):
-        frame, said = clean(frame, layout.separator, text or ())
+        frame, said = clean(frame, separator, text)
         notes += said
-    return Table(frame, SEPARATORS[layout.separator], notes=tuple(notes))
+    return frame, notes
 
 
 def _header_notes(layout: _Layout) -> Iterator[Note]:
@@ -199,6 +211,104 @@ def _parsed(path: Path, separator: str, text: Collection[str] | None, *, skip: i
             raise
     every = pl.read_csv(path, infer_schema_length=None, **given)
     return every.with_columns(every[name].cast(kind) for name, kind in _types(every.schema, text).items())
+
+
+# Rows of a large table, piece by piece
+
+
+def text_rows(path: Path) -> int:
+    """No fewer rows than a text table has, where each has all its fields."""
+    layout = _layout(path, path.name)
+    return 1 + path.stat().st_size // max(1, len(layout.header))
+
+
+def text_blocks(
+    path: Path, text: Collection[str], *, name: str
+) -> tuple[str, str, list[Note], Iterator[tuple[int, pl.DataFrame]]]:
+    """The kind of a text table in words, its separator, what was noticed, and its rows by pieces, each with the bytes
+    read so far. Types are as in `read_text`, but for columns with text in a later piece, which are text there."""
+    layout = _layout(path, name)
+    blocks = _blocks(path, layout, text)
+    return SEPARATORS[layout.separator], layout.separator, list(_header_notes(layout)), blocks
+
+
+def _blocks(path: Path, layout: _Layout, text: Collection[str]) -> Iterator[tuple[int, pl.DataFrame]]:
+    """One piece is parsed while the one before is used."""
+    how: dict[str, Any] = {"separator": layout.separator, "encoding": "utf8-lossy"}
+    with _plain(path, layout) as (plain, skip), plain.open("rb", 0) as file, ThreadPoolExecutor(1) as pool:
+        given: dict[str, Any] = {"infer_schema_length": SAMPLE_ROWS, "null_values": GAPS, "skip_lines": skip}
+        likely = pl.scan_csv(plain, **given, **how).collect_schema()
+        types = pl.Schema({**likely, **_types(likely, text)})
+        for _ in range(skip):
+            file.readline()
+        header = _record(file)
+        ahead: tuple[int, Future[pl.DataFrame]] | None = None
+        for lines in _pieces(file, header):
+            following = file.tell(), pool.submit(_piece, lines, types, how)
+            if ahead is not None:
+                yield ahead[0], ahead[1].result()
+            ahead = following
+        if ahead is not None:
+            yield ahead[0], ahead[1].result()
+
+
+def _record(file: IO[bytes]) -> bytes:
+    """One line, with line breaks within quotes."""
+    line = file.readline()
+    while line.count(b'"') % 2 and (more := file.readline()):
+        line += more
+    return line
+
+
+def _pieces(file: IO[bytes], header: bytes) -> Iterator[bytes]:
+    """The rest of a file in pieces of whole lines, each below the header."""
+    rest = b""
+    while block := file.read(PIECE):
+        end = _end(block, within=rest.count(b'"') % 2 == 1)
+        if end:
+            yield b"".join((header, rest, memoryview(block)[:end]))
+            rest = block[end:]
+        else:
+            rest += block
+        if len(rest) > UNENDING:
+            problem = "it has lines of many megabytes, or a quotation mark that none closes"
+            raise ValueError(problem)
+    if rest.strip():
+        yield header + rest
+
+
+def _end(block: bytes, *, within: bool) -> int:
+    """Behind the last line break that is not within quotes, where the block begins `within` some or not; 0 for none."""
+    end = block.rfind(b"\n") + 1
+    if not within and b'"' not in block:
+        return end
+    while end and (within + block.count(b'"', 0, end)) % 2:
+        end = block.rfind(b"\n", 0, end - 1) + 1
+    return end
+
+
+def _piece(lines: bytes, types: pl.Schema, how: dict[str, Any]) -> pl.DataFrame:
+    """Rows of these types, quickly where no value is missing or odd."""
+    try:
+        frame = pl.read_csv(lines, schema=types, **how)
+    except pl.exceptions.ComputeError as error:
+        if "could not parse" not in str(error):
+            raise
+    else:
+        texts = [name for name, kind in types.items() if kind == pl.String]
+        nans = [name for name, kind in types.items() if kind.is_float() and bool(frame[name].is_nan().any())]
+        gaps = [frame[name].set(frame[name].is_in(GAPS).fill_null(value=False), None) for name in texts]
+        return frame.with_columns(*gaps, *(frame[name].fill_nan(None) for name in nans))
+    written = pl.read_csv(lines, schema=dict.fromkeys(types, pl.String), null_values=GAPS, **how)
+    return written.with_columns(_typed(written[name], kind) for name, kind in types.items())
+
+
+def _typed(column: pl.Series, kind: pl.DataType) -> pl.Series:
+    """Of this type where every value is; else as written."""
+    if kind == pl.String or kind == pl.Boolean:
+        return column
+    typed = column.cast(kind, strict=False)
+    return column if typed.null_count() > column.null_count() else typed
 
 
 def _types(schema: pl.Schema, text: Collection[str] | None) -> dict[str, Any]:

@@ -25,10 +25,11 @@ ROOT = Path(__file__).parents[1]
 LINE = re.findall(
     r"\w+",
     """
-errors progress folder measures tasks labels names cohort formats profiles columns files text binary tables patients
-belonging naming owners mapping inspection readers surroundings preprocess neighbours folds neighbourhood models
-training case stacking evidence faithfulness stability permutation validation calibration associations reach baselines
-covariates probes projection phenotypes effects gating seen scorer analysis selections results judgement
+errors progress folder matrix measures tasks labels names cohort formats profiles columns files text binary large
+tables patients belonging naming owners mapping inspection measurements readers surroundings preprocess neighbours folds
+neighbourhood models training case stacking evidence faithfulness stability permutation validation calibration
+associations reach baselines covariates probes projection phenotypes effects gating seen scorer analysis
+selections results judgement
 retraining chain prediction export sample_data theme outcome trust checks colouring shades planes hover drivers
 why maps figures chartdata svg stills document webpage ink paper pictures casepage method pseudonyms report
 slides comparing workspace journal worker process jobs server doctor cli targets selection picks kept state

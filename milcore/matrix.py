@@ -1,0 +1,122 @@
+"""The matrix of features while it is made: rows go to a file without a name, and its digest is taken on the way."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import mmap
+import os
+import tempfile
+import weakref
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from milcore.folder import refused
+
+__all__ = ["Matrix", "Nameless", "Written", "digest_of"]
+
+BYTES_AT_ONCE = 1 << 24  # hashed, or copied, in one go
+
+
+class Nameless:
+    """An open file in the folder for temporary ones that no name leads to; gone when nobody holds it any more."""
+
+    def __init__(self) -> None:
+        self.place = Path(tempfile.gettempdir()) / "milscope"
+        with refused(self.place):
+            self.fd = _nameless()
+        weakref.finalize(self, os.close, self.fd)
+
+    def write(self, part: bytes | memoryview, at: int) -> None:
+        """Puts bytes into it; MilError where the disk refuses."""
+        with refused(self.place):
+            while part := part[(done := os.pwrite(self.fd, part, at)) :]:
+                at += done
+
+    def mapped(self) -> mmap.mmap:
+        """All of it, to be read."""
+        return mmap.mmap(self.fd, 0, access=mmap.ACCESS_READ)
+
+    def name(self, path: Path) -> None:
+        """Gives it a name, where it lies on that disk and the system can; else copies it."""
+        try:
+            os.link(f"/proc/self/fd/{self.fd}", path, src_dir_fd=self.fd, follow_symlinks=True)
+        except OSError:
+            with path.open("wb") as out:
+                for begin in range(0, os.fstat(self.fd).st_size, BYTES_AT_ONCE):
+                    out.write(os.pread(self.fd, BYTES_AT_ONCE, begin))
+
+
+def _nameless() -> int:
+    """Where the system can, a file that may be given a name later."""
+    try:
+        return os.open(tempfile.gettempdir(), os.O_TMPFILE | os.O_RDWR, 0o666)
+    except (AttributeError, OSError):
+        with tempfile.TemporaryFile() as file:
+            return os.dup(file.fileno())
+
+
+@dataclass(frozen=True, eq=False)
+class Written:
+    """A matrix (N, F) float32 that stands in a file as .npy, and the hex digest of the file."""
+
+    array: np.ndarray
+    file: Nameless
+    digest: str
+
+
+class Matrix:
+    """Takes a matrix (rows, columns) by blocks of rows, in order; `done` gives it back, memory-mapped.
+
+    Writing and hashing run beside the caller, who must leave a block alone once it is given. MilError where the disk
+    refuses.
+    """
+
+    def __init__(self, rows: int, columns: int) -> None:
+        self.shape, self.file, self.end = (rows, columns), Nameless(), 0
+        self.digest = hashlib.blake2b(digest_size=16)
+        self.pool = ThreadPoolExecutor(1)
+        self.under_way: Future[None] | None = None
+        self._write(_header(self.shape))
+
+    def append(self, block: np.ndarray) -> None:
+        """Takes the next rows, float32."""
+        self._settle()
+        self.under_way = self.pool.submit(self._write, np.ascontiguousarray(block).data.cast("B"))
+
+    def done(self) -> Written:
+        """The matrix, read-only, once all rows are written."""
+        self._settle()
+        self.pool.shutdown()
+        begin = len(_header(self.shape))
+        array = np.frombuffer(self.file.mapped(), np.float32, offset=begin).reshape(self.shape)
+        return Written(array, self.file, self.digest.hexdigest())
+
+    def _write(self, part: bytes | memoryview) -> None:
+        self.digest.update(part)
+        self.file.write(part, self.end)
+        self.end += len(part)
+
+    def _settle(self) -> None:
+        if self.under_way is not None:
+            self.under_way.result()
+
+
+def _header(shape: tuple[int, ...]) -> bytes:
+    """The bytes before the values of a float32 matrix in an .npy file."""
+    out = io.BytesIO()
+    facts = {"descr": "<f4", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(out, facts)
+    return out.getvalue()
+
+
+def digest_of(array: np.ndarray) -> str:
+    """The digest of the .npy file that would hold a float32 matrix."""
+    digest = hashlib.blake2b(_header(array.shape), digest_size=16)
+    step = max(1, BYTES_AT_ONCE // max(1, array[:1].nbytes))
+    for begin in range(0, len(array), step):
+        digest.update(np.ascontiguousarray(array[begin : begin + step]).data.cast("B"))
+    return digest.hexdigest()
