@@ -3,6 +3,7 @@ short version: the small ones as they are, the large one without its slowest mem
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,15 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 import sample_data
+from dashboard import why
 from milcore import chain
 from milcore.analysis import Analysis
 from milcore.chain import analyse
 from milcore.readers import Columns, read_cohort
 from milcore.training import Settings
 from tests.accuracy import ELEMENTAL
+
+PLANTED = {"PD-1", "Ki67", "GranzymeB"}
 
 
 @pytest.fixture(autouse=True)
@@ -59,12 +63,23 @@ def sample(**settings: object) -> Analysis:
     return analyse(read_cohort([cells], patients=patients), Settings(**settings))
 
 
-def test_the_samples_response_is_predicted_and_its_planted_cells_are_found() -> None:
+def test_the_samples_response_is_predicted_and_a_new_user_finds_its_planted_cells() -> None:
+    """Along the screens: the verdict, the waterfall of each responder, its first group's name, the rule to count."""
     made = sample(target="response")
     assert made.facts["scores"]["auroc"]["value"] >= 0.9
     assert made.facts["verdict"]["kind"] == "signal"
     driver = pd.read_parquet(sample_data.TRUTH)["driver"].to_numpy()[made.cohort.order]
     assert average_precision_score(driver, made.cells["importance"]) >= 0.9
+    responders = made.predictions.query("label == 'responder'")["patient"]
+    first = Counter(why.without_groups(made, name)["group"].iloc[0] for name in responders)
+    ((group, often),) = first.most_common(1)
+    assert often >= 0.8 * len(responders)
+    assert group.startswith("T cell CD8")
+    assert sum(f"{marker}+" in group for marker in PLANTED) >= 2
+    inside = made.cells["phenotype"].astype(str).to_numpy() == group
+    assert driver[inside].mean() >= 0.5
+    assert made.facts["gating"]["auroc"]["value"] >= 0.85
+    assert {term["feature"] for rule in made.facts["gating"]["rules"] for term in rule["terms"]} <= PLANTED
 
 
 def test_the_samples_coin_is_not() -> None:
