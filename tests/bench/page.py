@@ -19,9 +19,15 @@ PATIENTS, ISLANDS = 50, 12
 HEIGHT = 520
 
 
+class Drawn(SimpleNamespace):
+    """What drawing needs of an analysis."""
+
+    __hash__ = object.__hash__  # as an analysis has
+
+
 @st.cache_resource
 def made(n: int) -> Analysis:
-    """What drawing needs of an analysis, with islands of cells on its map; nothing is trained."""
+    """Islands of cells on a map; nothing is trained."""
     rng = np.random.default_rng(0)
     island = rng.integers(0, ISLANDS, n)
     middle = rng.uniform(-10, 10, (ISLANDS, 2))
@@ -33,7 +39,8 @@ def made(n: int) -> Analysis:
     cells = {"importance": value, "evidence": value, "attention": PATIENTS / n, "leave_one_out": -value}
     cells |= {"umap_1": places[:, 0], "umap_2": places[:, 1]}
     facts = {"task": "binary", "towards": "yes"}
-    return cast(Analysis, SimpleNamespace(cohort=cohort, facts=facts, cells=pd.DataFrame(cells)))
+    found = Drawn(cohort=cohort, facts=facts, cells=pd.DataFrame(cells), layout="", layouts={})
+    return cast(Analysis, found)
 
 
 def main() -> None:
