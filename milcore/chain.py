@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
@@ -13,6 +14,7 @@ from milcore.case import Case, case_of
 from milcore.cohort import Cohort
 from milcore.covariates import covariates
 from milcore.effects import Effects, effects, in_short
+from milcore.errors import MilError
 from milcore.evidence import Shown, explain
 from milcore.gating import Gating, gate
 from milcore.judgement import Explained, Judgement, counts, judge
@@ -21,7 +23,7 @@ from milcore.phenotypes import Phenotypes, phenotypes
 from milcore.preprocess import Moments, Preparation, moments, named, preparation
 from milcore.probes import shifted
 from milcore.progress import Progress
-from milcore.projection import umap_map
+from milcore.projection import Layout, umap_map
 from milcore.results import cells_table, count_regions, level_of, predictions_table
 from milcore.retraining import whole_null
 from milcore.scorer import Reference, Scorer, reference_rows, scorer_card
@@ -30,7 +32,7 @@ from milcore.stacking import Mixture, best, stack
 from milcore.surroundings import regions
 from milcore.training import Member, Settings, cross_fit
 
-__all__ = ["analyse"]
+__all__ = ["analyse", "lay_out"]
 
 MEMBERS = {"auto": ("neighbourhood", "attention")}  # any other rule is its own only member
 WHOLE = {"thorough": 20}  # permutations of the whole chain, by effort; none where --permutations is given
@@ -44,11 +46,7 @@ def analyse(cohort: Cohort, settings: Settings, progress: Progress | None = None
     task, kept = case.task, case.kept
     beside = covariates(cohort, task, asked=settings.covariates, labels=settings.labels)
     with progress.stage("neighbours"):
-        ready = preparation(
-            cohort, transform=settings.transform, centre=settings.centre, context=settings.context
-        )
-        x = ready.apply(cohort)
-        cells = graph(cohort, x, f"{settings.transform} {settings.centre} {settings.context}")
+        ready, x, cells = _prepared(cohort, settings)
     measured, notes = moments(x, cohort.offsets), shifted(x[:, : cohort.F], regions(cohort), cohort.names)
     members: dict[str, Member] = {}
     with progress.stage("neighbourhood"):
@@ -92,6 +90,32 @@ def analyse(cohort: Cohort, settings: Settings, progress: Progress | None = None
     scorer = _scorer(case, (ready, cells, measured, coordinates, groups), explained, facts)
     results = (predictions, table, worth, members, mixture, scorer, gated.patients)
     return Analysis(cohort, settings, facts, *results)
+
+
+def lay_out(
+    cohort: Cohort, settings: Settings, layout: Layout, progress: Progress | None = None
+) -> np.ndarray:
+    """(N, 2) float32: another map of an analysis' cells; MilError where a feature is not among its own."""
+    progress = progress or Progress()
+    names = named(cohort, context=settings.context)
+    for name in layout.features:
+        if name not in names:
+            problem = f"The models have no feature '{name}'."
+            raise MilError(problem, "features of the map", f"Choose from {', '.join(names[:8])}, …")
+    with progress.stage("neighbours"):
+        _, _, cells = _prepared(cohort, settings)
+        if layout.features:
+            cells = replace(cells, points=cells.points[:, [names.index(name) for name in layout.features]])
+    with progress.stage("umap"):
+        return umap_map(cells, cohort.owner, seed=settings.seed, share=progress.share, layout=layout)
+
+
+def _prepared(cohort: Cohort, settings: Settings) -> tuple[Preparation, np.ndarray, Graph]:
+    """How features are prepared, the prepared ones (N, any), and the graph of the cells by them."""
+    transform, centre, context = settings.transform, settings.centre, settings.context
+    ready = preparation(cohort, transform=transform, centre=centre, context=context)
+    x = ready.apply(cohort)
+    return ready, x, graph(cohort, x, f"{transform} {centre} {context}")
 
 
 def _worth(case: Case, groups: Phenotypes, features: tuple[str, ...], explained: Explained) -> Effects:

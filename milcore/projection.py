@@ -1,32 +1,61 @@
 """The map of cells: UMAP of landmarks, everything else placed by its nearest landmarks. Labels are never seen.
 
-Up to LANDMARKS distinct cells the map is an ordinary UMAP (McInnes, Healy & Melville 2018); above, an approximate one.
+Up to LANDMARKS distinct cells the map is an ordinary UMAP (McInnes, Healy & Melville 2018); above, an approximate one,
+unless every cell is to be fitted.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
+from milcore.errors import MilError
 from milcore.neighbours import NEIGHBOURS, Graph, interpolated, nearest
 
-__all__ = ["LANDMARKS", "umap_map"]
+__all__ = ["LANDMARKS", "USUAL", "Layout", "umap_map"]
 
 LANDMARKS = 10_000
-EPOCHS = 100
+EPOCHS, LONG = 100, 200  # of landmarks; of all cells, whose kinds take longer to come apart
 FEWEST = 50  # distinct cells below which a map is just their principal components
+MOST_NEIGHBOURS = 200
 
 
-def umap_map(graph: Graph, owner: np.ndarray, *, seed: int, share: Callable[[float], None]) -> np.ndarray:
-    """(N, 2) float32 coordinates of every cell; `owner` (N,) balances landmarks over patients."""
+@dataclass(frozen=True)
+class Layout:
+    """How a map is laid out: `neighbours` and least `distance` as UMAP has them, by these `features` (none: by all);
+    `full`: every cell is fitted, none placed among landmarks. MilError where UMAP would refuse."""
+
+    neighbours: int = NEIGHBOURS
+    distance: float = 0.1
+    features: tuple[str, ...] = ()
+    full: bool = False
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.neighbours <= MOST_NEIGHBOURS:
+            problem = f"A map needs 2 to {MOST_NEIGHBOURS} neighbours, not {self.neighbours}."
+            raise MilError(problem, "neighbours", "Choose another number.")
+        if not 0 <= self.distance < 1:
+            problem = f"The least distance is from 0 to below 1, not {self.distance}."
+            raise MilError(problem, "distance", "Choose another one.")
+
+
+USUAL = Layout()
+
+
+def umap_map(
+    graph: Graph, owner: np.ndarray, *, seed: int, share: Callable[[float], None], layout: Layout = USUAL
+) -> np.ndarray:
+    """(N, 2) float32 coordinates of every cell; `owner` (N,) balances landmarks over patients. Of the layout's features
+    the graph knows nothing: its points are those meant."""
     if len(graph.size) < FEWEST:
         return _spread(_principal(graph.points, graph.size), graph)
-    chosen = _landmarks(graph, owner, seed)
+    chosen = np.arange(len(graph.size)) if layout.full else _landmarks(graph, owner, seed)
     points = graph.points[chosen]
     share(0.1)
-    coordinates = _umap(points, seed)
+    coordinates = _umap(points, seed, layout)
     share(0.7)
     placed = (
         coordinates if len(chosen) == len(graph.size) else interpolated(points, coordinates, graph.points)
@@ -49,20 +78,23 @@ def _landmarks(graph: Graph, owner: np.ndarray, seed: int) -> np.ndarray:
     return graph.node[order[turn]][np.sort(first)[:LANDMARKS]]
 
 
-def _umap(points: np.ndarray, seed: int) -> np.ndarray:
+def _umap(points: np.ndarray, seed: int, layout: Layout) -> np.ndarray:
     import umap
 
     warnings.filterwarnings(
         "ignore", "precomputed_knn", UserWarning, "umap"
     )  # new points are placed by us, not by umap
-    k = min(NEIGHBOURS, len(points) - 1)
+    k = min(layout.neighbours, len(points) - 1)
     start = _principal(points, np.ones(len(points)))
+    flat = np.ptp(start, axis=0) == 0  # of one feature: UMAP divides by the extent
+    start[:, flat] = np.random.default_rng([seed, 5]).normal(size=(len(start), 1))
     start *= 10 / np.abs(start).max()
     found = nearest(points, points, k)
     found[0][:, 0], found[1][:, 0] = np.arange(len(points)), 0
     model = umap.UMAP(
         n_neighbors=k,
-        n_epochs=EPOCHS,
+        min_dist=layout.distance,
+        n_epochs=LONG if layout.full else EPOCHS,
         init=start,
         precomputed_knn=(found[0].astype(np.int32), found[1], None),
         random_state=seed,

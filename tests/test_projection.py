@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 
 from milcore import projection
+from milcore.chain import lay_out
 from milcore.cohort import Cohort
-from milcore.projection import umap_map
+from milcore.errors import MilError
+from milcore.projection import Layout, umap_map
+from milcore.training import Settings
 from tests.planted import graph_of
 
 
@@ -31,6 +34,33 @@ def test_kinds_of_cells_lie_apart_with_and_without_landmarks(monkeypatch, landma
     assert places.shape == (600, 2)
     assert np.isfinite(places).all()
     assert separation(places, kind) > 3
+
+
+def test_a_layout_is_as_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every cell is fitted where that is asked for; other neighbours, distances and features move the cells."""
+    monkeypatch.setattr(projection, "LANDMARKS", 60)
+    cohort, kind = three_kinds(180)
+
+    def made(**asked: object) -> np.ndarray:
+        return lay_out(cohort, Settings(target="any"), Layout(**asked))
+
+    usual = made()
+    assert (usual == made()).all()
+    assert not np.allclose(usual, made(neighbours=5))
+    assert not np.allclose(usual, made(distance=0.6))
+    first = made(features=(cohort.names[0],))  # which sets one kind apart, not the other two
+    assert separation(first, kind) < 1 < 3 < separation(usual, kind)
+    monkeypatch.setattr(projection, "interpolated", None)  # which places cells among landmarks
+    assert separation(made(full=True), kind) > 3
+
+
+def test_a_layout_that_cannot_be() -> None:
+    for wrong in ({"neighbours": 1}, {"neighbours": 1000}, {"distance": 1.0}, {"distance": -0.1}):
+        with pytest.raises(MilError, match=r"map|distance"):
+            Layout(**wrong)
+    cohort, _ = three_kinds(60)
+    with pytest.raises(MilError, match="no feature 'nothing'"):
+        lay_out(cohort, Settings(target="any"), Layout(features=("nothing",)))
 
 
 def test_landmarks_are_balanced_over_patients(monkeypatch) -> None:
