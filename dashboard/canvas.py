@@ -116,7 +116,7 @@ class Parcel:
             "unit": shown.unit,
             "per": plane.step,
             "places": self.put(f"places/{plane.id}", lambda: plane.places.ravel()),
-            "rows": self.put(f"rows/{plane.id}", lambda: plane.rows),
+            "rows": self.put(f"rows/{plane.id}", lambda: plane.rows) if plane.some else None,
         }
 
     def look(self, analysis: Analysis, colour: str, only: np.ndarray | None, *, fade: bool) -> dict[str, Any]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Colouring",
+    "bags_of",
     "choices",
     "classes",
     "colouring",
@@ -27,6 +28,7 @@ __all__ = [
     "feature_of",
     "labels",
     "names_of",
+    "numbers",
     "of_cohort",
     "region_rows",
     "rows_of",
@@ -45,10 +47,12 @@ _WORDS = {
     "evidence": "Evidence",
     "leave_one_out": "Leave-one-out",
     "fdr": "Cells that stand out",
+    "same_sign": "Stability",
     "attention": "Attention",
     "label": "Label",
     "patient": "Patient",
     "region": "Region",
+    "fold": "Fold",
     "phenotype": "Phenotype",
 }
 
@@ -79,16 +83,13 @@ class Colouring:
 
 
 def choices(analysis: Analysis) -> list[str]:
-    """Every key that `colouring` takes, the usual ones first: importance, evidence, attention,
-    leave_one_out, fdr, each member's own, label, patient, region, the categorical columns (cell types), and every
+    """Every key that `colouring` takes, the usual ones first: importance, evidence, attention, leave_one_out, fdr,
+    same_sign, each member's own, label, patient, region, fold, the categorical columns (cell types), and every
     feature."""
     columns = analysis.cells.columns
     own = [c for c in columns if c.startswith(("importance_", "evidence_")) and c != "evidence_sd"]
-    standing = ["fdr"] if "fdr" in columns else []
-    first = ["importance", "evidence", "attention", "leave_one_out", *standing, *own, "label", "patient"]
-    if analysis.cohort.cells["region"].notna().any():
-        first.append("region")
-    first += _kinds(analysis)
+    known = [key for key in ("fdr", "same_sign") if key in columns]
+    first = ["importance", "evidence", "attention", "leave_one_out", *known, *own, *classes(analysis)]
     taken = set(first)
     return first + [f"feature {name}" if name in taken else name for name in analysis.cohort.names]
 
@@ -96,7 +97,14 @@ def choices(analysis: Analysis) -> list[str]:
 def classes(analysis: Analysis) -> list[str]:
     """The choices whose colours are classes, not numbers."""
     places = ["region"] if analysis.cohort.cells["region"].notna().any() else []
-    return ["label", "patient", *places, *_kinds(analysis)]
+    folds = ["fold"] if "dealt" in analysis.facts else []
+    return ["label", "patient", *places, *_kinds(analysis), *folds]
+
+
+def numbers(analysis: Analysis) -> list[str]:
+    """The choices whose colours are numbers on a scale."""
+    named = set(classes(analysis))
+    return [key for key in choices(analysis) if key not in named]
 
 
 def names_of(analysis: Analysis, key: str) -> tuple[str, ...]:
@@ -126,6 +134,10 @@ def colouring(analysis: Analysis, key: str, rows: np.ndarray) -> Colouring:
         return _signed(analysis, key, rows)
     if key == "fdr" and key in analysis.cells:
         return _standing_out(analysis, rows)
+    if key == "same_sign" and key in analysis.cells:
+        return _steady(analysis, rows)
+    if key == "fold" and "dealt" in analysis.facts:
+        return _fold(analysis, rows)
     if key == "attention":
         return _attention(analysis, rows)
     if key == "label":
@@ -157,15 +169,17 @@ def feature_of(cohort: Cohort, key: str) -> int:
 
 def labels(analysis: Analysis) -> np.ndarray:
     """(B,) group (see outcome) of every patient of the cohort, '' for those without a label or left out."""
-    keys = ["patient", "region"] if analysis.cohort.bag == "region" else ["patient"]
-    frame = outcome.patients(analysis)
-    known = frame.set_index([frame[key].astype(str) for key in keys])["group"]
-    wanted = [analysis.cohort.patients[key].astype(str) for key in keys]
-    return (
-        known.reindex(wanted[0] if len(keys) == 1 else pd.MultiIndex.from_arrays(wanted))
-        .fillna("")
-        .to_numpy()
-    )
+    found = np.full(analysis.cohort.B, "", object)
+    found[bags_of(analysis)] = outcome.patients(analysis)["group"]
+    return found
+
+
+def bags_of(analysis: Analysis) -> np.ndarray:
+    """The index b in the cohort of every row of the predictions; bags left out of the analysis have no row."""
+    cohort = analysis.cohort
+    keys = ["patient", "region"] if cohort.bag == "region" else ["patient"]
+    places = pd.Series(np.arange(cohort.B), index=pd.MultiIndex.from_frame(cohort.patients[keys].astype(str)))
+    return places.loc[pd.MultiIndex.from_frame(analysis.predictions[keys].astype(str))].to_numpy()
 
 
 def rows_of(cohort: Cohort, patient: str) -> np.ndarray:
@@ -274,6 +288,21 @@ def _label(analysis: Analysis, rows: np.ndarray) -> Colouring:
     classes = tuple(outcome.groups(analysis.facts))
     codes = pd.Categorical(labels(analysis), categories=classes).codes
     return _classes("label", codes[analysis.cohort.owner[rows]], classes)
+
+
+def _steady(analysis: Analysis, rows: np.ndarray) -> Colouring:
+    """Below half a sign is no better than a coin."""
+    title = "Stability: share of repeats in which a cell's importance keeps its sign"
+    values = analysis.cells["same_sign"].to_numpy()[rows]
+    return Colouring("same_sign", values, title, 0.5, 1.0, "steady")
+
+
+def _fold(analysis: Analysis, rows: np.ndarray) -> Colouring:
+    """Which fold scored each patient, in the first repeat."""
+    codes = np.full(analysis.cohort.B, -1)
+    codes[bags_of(analysis)] = [folds[0] for folds in analysis.facts["dealt"]["fold"]]
+    names = tuple(f"{fold + 1} of repeat 1" for fold in range(analysis.facts["folds"]))
+    return _classes("fold", codes[analysis.cohort.owner[rows]], names)
 
 
 def _classes(key: str, codes: np.ndarray, names: tuple[str, ...]) -> Colouring:

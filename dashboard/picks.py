@@ -1,33 +1,46 @@
 """What is picked among all cells: strokes on the maps and named groups, as one short text that fits into a URL.
 
-A text is steps joined by ".": a sign (n: anew, a: add, s: take away), where, "~" and what. Where is "u" (the UMAP), "t"
-and the index of a region's first cell (its tissue), "p" (a class of a colour) or "g" (a group of a patient's drivers);
-what is a polygon in whole places (see planes), or two names. No screen.
+A text is steps joined by ".": a sign (n: anew, a: add, s: take away), where, "~" and what. Where is "u" and the name of
+a layout (the UMAP), "t" and the index of a region's first cell (its tissue), "p" (a class of a colour), "r" (a range of
+one) or "g" (a group of a patient's drivers); what is a polygon in whole places (see planes), or two names. No screen.
 """
 
 from __future__ import annotations
 
 import base64
+import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
 import numpy as np
 
-from dashboard.colouring import choices, colouring
+from dashboard.colouring import Colouring, choices, colouring
 from dashboard.planes import Plane, tissue_plane, umap_plane
 from dashboard.why import cells_of
 
 if TYPE_CHECKING:
     from milcore.analysis import Analysis
 
-__all__ = ["LONGEST", "aimed", "members", "named", "of_class", "of_group", "stroke", "trusted"]
+__all__ = [
+    "LONGEST",
+    "aimed",
+    "members",
+    "named",
+    "of_class",
+    "of_group",
+    "of_range",
+    "span",
+    "spanned",
+    "stroke",
+    "trusted",
+]
 
 LONGEST = 4_000  # letters of a text
-_STEP = re.compile(r"[nas](?:u~[\w-]+|t[0-9a-z]{1,8}~[\w-]+|[pg]~[\w*-]+~[\w*-]*)")
+_STEP = re.compile(r"[nas](?:u[0-9a-f]{0,8}~[\w-]+|t[0-9a-z]{1,8}~[\w-]+|[pgr]~[\w*-]+~[\w*-]*)")
 
-_VIEW = re.compile(r"(?:(?:u|t[0-9a-z]{1,8})~[0-9a-z]{1,6}(?:-[0-9a-z]{1,6}){2}\.?){0,4}")
+_VIEW = re.compile(r"(?:(?:u[0-9a-f]{0,8}|t[0-9a-z]{1,8})~[0-9a-z]{1,6}(?:-[0-9a-z]{1,6}){2}\.?){0,4}")
 
 
 def trusted(text: object) -> str:
@@ -57,6 +70,26 @@ def of_group(patient: str, group: str) -> str:
     return f"ng~{named(patient, group)}"
 
 
+def of_range(key: str, ends: str) -> str:
+    """The text of all cells whose colour by `key`, a number, lies within the `ends` (see `spanned`)."""
+    return f"nr~{named(key, ends)}"
+
+
+def spanned(low: float, high: float) -> str:
+    """Two ends as text, blank where there is none: '0.5:', ':', '-1:1'."""
+    return ":".join(f"{end:.6g}" if math.isfinite(end) else "" for end in (low, high))
+
+
+def span(ends: str) -> tuple[float, float]:
+    """The ends that `spanned` made text of, infinite where there is none; any other text is all numbers."""
+    found = re.fullmatch(r"([-+.e\d]*):([-+.e\d]*)", ends)
+    try:
+        low, high = (float(end) if end else None for end in found.groups()) if found else (None, None)
+    except ValueError:
+        low = high = None
+    return -math.inf if low is None else low, math.inf if high is None else high
+
+
 def named(first: str, second: str) -> str:
     """Two names as one word of letters, digits and * (for %, which a URL would write in full)."""
     plain = (quote(name, safe="").replace(".", "%2E").replace("~", "%7E") for name in (first, second))
@@ -76,22 +109,38 @@ def members(analysis: Analysis, text: str) -> np.ndarray:
 
 def _cells(analysis: Analysis, where: str, *what: str) -> np.ndarray:
     """Indices of the cells of one step."""
-    if where in ("p", "g"):
-        first, second = (unquote(name.replace("*", "%")) for name in what)
-        return _of_class(analysis, first, second) if where == "p" else cells_of(analysis, first, second)
-    plane = umap_plane(analysis) if where == "u" else _region(analysis, int(where[1:], 36))
+    if where in _NAMED:
+        return _NAMED[where](analysis, *(unquote(name.replace("*", "%")) for name in what))
+    name = where[1:]
+    plane = umap_plane(analysis, name) if where[0] == "u" else _region(analysis, int(name, 36))
     return plane.rows[enclosed(plane.places.astype(float), _corners(what[0]))]
 
 
 def _of_class(analysis: Analysis, key: str, name: str) -> np.ndarray:
-    if key not in choices(analysis):
+    shown = _coloured(analysis, key)
+    if shown is None or name not in shown.names:
         return np.empty(0, np.int64)
-    shown = colouring(analysis, key, np.arange(analysis.cohort.N))
-    return (
-        np.flatnonzero(shown.values == shown.names.index(name))
-        if name in shown.names
-        else np.empty(0, np.int64)
-    )
+    return np.flatnonzero(shown.values == shown.names.index(name))
+
+
+def _of_range(analysis: Analysis, key: str, ends: str) -> np.ndarray:
+    shown = _coloured(analysis, key)
+    if shown is None or not shown.ramp:
+        return np.empty(0, np.int64)
+    low, high = span(ends)
+    return np.flatnonzero((shown.values >= low) & (shown.values <= high))
+
+
+def _coloured(analysis: Analysis, key: str) -> Colouring | None:
+    """All cells by a colour; None where there is no such colour."""
+    return colouring(analysis, key, np.arange(analysis.cohort.N)) if key in choices(analysis) else None
+
+
+_NAMED: dict[str, Callable[[Analysis, str, str], np.ndarray]] = {
+    "p": _of_class,
+    "r": _of_range,
+    "g": cells_of,
+}
 
 
 def _region(analysis: Analysis, first: int) -> Plane:

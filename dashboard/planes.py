@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,11 +29,20 @@ class Plane:
     places: np.ndarray
     rows: np.ndarray
     step: float
+    some: bool = True  # False: `rows` are all cells of the cohort, in their order
 
 
-def umap_plane(analysis: Analysis) -> Plane:
-    """All cells that have a place on the UMAP; id "u"."""
-    return _plane("u", analysis.cells[["umap_1", "umap_2"]].to_numpy(), np.arange(analysis.cohort.N))
+@lru_cache(maxsize=4)
+def umap_plane(analysis: Analysis, layout: str | None = None) -> Plane:
+    """All cells that have a place on a map by likeness, the one shown or another of the analysis' `layouts`; id "u" and
+    its name. A layout that is not there has no cells."""
+    name = analysis.layout if layout is None else layout
+    if name == analysis.layout:
+        xy = analysis.cells[["umap_1", "umap_2"]].to_numpy()
+    else:
+        xy = analysis.layouts.get(name, np.full((analysis.cohort.N, 2), np.nan))
+    plane = _plane(f"u{name}", xy, np.arange(analysis.cohort.N))
+    return replace(plane, some=len(plane.rows) < analysis.cohort.N)
 
 
 def tissue_plane(analysis: Analysis, patient: str, region: str | None) -> Plane:
@@ -70,11 +80,18 @@ class Map:
     unit: str = ""
 
 
-def likeness(analysis: Analysis, *, colour: str, height: int, title: str = "All cells, by likeness") -> Map:
+def likeness(
+    analysis: Analysis,
+    *,
+    colour: str,
+    height: int,
+    title: str = "All cells, by likeness",
+    how: str = "approximate UMAP",
+) -> Map:
     """The map of all cells on the UMAP."""
     plane = umap_plane(analysis)
     words = f"Map of {len(plane.rows):,} cells by likeness, coloured by {spoken(colour)}. {KEYS}"
-    return Map("likeness", plane, f"{title} (approximate UMAP)", words, height)
+    return Map("likeness", plane, f"{title} ({how})", words, height)
 
 
 def tissue(analysis: Analysis, patient: str, region: str | None, *, colour: str, height: int) -> Map:

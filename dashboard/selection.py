@@ -10,7 +10,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from dashboard import outcome, theme
-from dashboard.why import bags_of
+from dashboard.colouring import bags_of
 
 if TYPE_CHECKING:
     from milcore.analysis import Analysis
@@ -114,7 +114,7 @@ def phenotype_rows(analysis: Analysis) -> pd.DataFrame:
     for row in order.to_dict("records"):
         named = {"phenotype": row["phenotype"], "cells": int(row["cells"])}
         if len(facts["classes"]) == 2:
-            named |= {f"in {name}": _fine(row[f"share_{name}"]) for name in facts["classes"]}
+            named |= {theme.short(name, 16): _fine(row[f"share_{name}"]) for name in facts["classes"]}
         else:
             named["share"] = _fine(row["share"])
         low, high = (_whole(row[f"importance_{end}"]) for end in ("low", "high"))
@@ -124,7 +124,7 @@ def phenotype_rows(analysis: Analysis) -> pd.DataFrame:
             "importance": f"{_whole(row['importance'])} ({low} to {high})",
             "score lost": f"{row['leave_out']:+.3f}" if np.isfinite(row["leave_out"]) else "n/a",
             "sign holds": theme.percent(steady) if np.isfinite(steady) else "not assessed",
-            "own kind nearby": f"{nearby:.1f}×" if np.isfinite(nearby) else "n/a",
+            "nearby": f"{nearby:.1f}×" if np.isfinite(nearby) else "n/a",
         }
         rows.append(named)
     return pd.DataFrame(rows)

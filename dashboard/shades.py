@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Shades", "shades"]
 
-NAMED = 16  # classes that a legend lists
+NAMED = 48  # classes that a legend lists
 SOLID, FAINT = "d9", "38"  # opacity of cells with and without a value
 
 
@@ -50,7 +50,7 @@ class Shades:
         if shown.ramp:
             stops = [colour for _, colour in theme.ramp(shown.ramp, dark=dark)]
             return told | {"low": shown.low, "high": shown.high, "colours": stops}
-        names = [theme.short(name) for name in shown.names]
+        names = [theme.short(name, 40) for name in shown.names]
         hues = [_hex(hue) for hue in shown.hues]
         if len(names) > NAMED:
             more = f"{len(names):,} of them: point at a cell for its name"

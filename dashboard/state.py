@@ -7,6 +7,7 @@ through `bind`. Cohorts, analyses and jobs belong to the server and are opened h
 from __future__ import annotations
 
 import atexit
+import math
 import os
 import secrets
 import threading
@@ -18,16 +19,28 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import streamlit as st
 
-from dashboard import kept, picks
+from dashboard import kept, layouts, picks
 from dashboard import workspace as places
 from dashboard.jobs import Job, Jobs
 from milcore.errors import Damaged, MilError
+from milcore.projection import USUAL, Layout
 
 if TYPE_CHECKING:
     from milcore.analysis import Analysis
     from milcore.cohort import Cohort
 
-IN_URL = ("cohort", "analysis", "patient", "region", "colour", "only_by", "only", "selection", "view")
+IN_URL = (
+    "cohort",
+    "analysis",
+    "patient",
+    "region",
+    "colour",
+    "only_by",
+    "only",
+    "selection",
+    "view",
+    "layout",
+)
 URL_LENGTH = picks.LONGEST  # longer values were not written by this program
 SLOT = "milscope"
 
@@ -48,6 +61,11 @@ class Session:
     only: str = ""
     selection: str = ""
     view: str = ""
+    layout: str = ""  # the map by likeness that is shown, "" for the analysis' own
+    map_neighbours: int = 15
+    map_distance: float = 0.1
+    map_features: list[str] = field(default_factory=list)
+    map_full: bool = False
     group: str = ""  # of drivers, the one chosen in the Patient view
     manner: str = "n"  # how a line on a still map changes the selection: a sign of picks
     turn: int = 0  # the last change of the selection that the browser has told of
@@ -123,6 +141,24 @@ def bind(name: str, options: Sequence[Any] | None = None) -> dict[str, Any]:
     return bound if options is None else {**bound, "options": options}
 
 
+def bind_span(name: str, low: float, high: float) -> dict[str, Any]:
+    """Arguments that tie a slider from `low` to `high` with two ends to a field of the Session that holds them as text
+    (see picks); an end at the slider's own is none."""
+    now = session()
+    first, last = picks.span(getattr(now, name))
+    setattr(now, name, picks.spanned(first, last))
+    key = f"{SLOT}-{name}-{now.epoch}-span"
+    st.session_state[key] = tuple(min(max(end, low), high) for end in (first, last))
+    bound = {"min_value": low, "max_value": high, "step": (high - low) / 100}
+    return {"key": key, "on_change": _take_span, "args": (name, key, low, high), **bound}
+
+
+def _take_span(name: str, key: str, low: float, high: float) -> None:
+    first, last = st.session_state[key]
+    text = picks.spanned(first if first > low else -math.inf, last if last < high else math.inf)
+    setattr(session(), name, text)
+
+
 def _take(name: str, key: str) -> None:
     setattr(session(), name, st.session_state[key])
     if name == "analysis":
@@ -160,7 +196,7 @@ def open_analysis(key: str) -> None:
 
 def _forget_cells() -> None:
     """Places of one analysis mean nothing in another."""
-    jump(only_by="", only="", selection="", view="")
+    jump(only_by="", only="", selection="", view="", layout="", map_features=[])
 
 
 def write_url() -> None:
@@ -197,6 +233,8 @@ def arrive() -> None:
     now.waiting = ""
     if job.state == "done" and job.kind == "read":
         open_cohort(job.result)
+    elif job.state == "done" and job.kind == "lay out":
+        now.layout = job.result if job.request["analysis"] == now.analysis else now.layout
     elif job.state == "done" and job.request.get("cohort") == now.cohort:
         open_analysis(job.result)
 
@@ -277,8 +315,15 @@ def analysis() -> Analysis | None:
     if not workspace().has_analysis(key):
         return None
     names = tuple(sorted(kept.kept(workspace(), key).names.items()))
+    maps = tuple(layouts.saved(workspace(), key))
     with _setting_aside(workspace().analysis(key)):
-        return _named(str(workspace().root), key, names)
+        return _as_asked(str(workspace().root), key, names, maps, session().layout)
+
+
+def layout() -> Layout:
+    """How the map by likeness that is shown was laid out."""
+    now = session()
+    return layouts.saved(workspace(), now.analysis).get(now.layout, USUAL)
 
 
 @contextmanager
@@ -300,9 +345,13 @@ def _setting_aside(folder: Path) -> Iterator[None]:
 
 
 @st.cache_resource(max_entries=6, show_spinner=False)
-def _named(root: str, key: str, names: tuple[tuple[str, str], ...]) -> Analysis:
-    """The analysis with the user's names of phenotypes."""
-    return _analysis(root, key).renamed(dict(names))
+def _as_asked(
+    root: str, key: str, names: tuple[tuple[str, str], ...], maps: tuple[str, ...], shown: str
+) -> Analysis:
+    """The analysis with the user's names of phenotypes, and the user's maps of its cells."""
+    found = _analysis(root, key).renamed(dict(names))
+    home = places.Workspace(Path(root))
+    return found.laid_out({name: layouts.places(home, key, name) for name in maps}, shown) if maps else found
 
 
 def opened(key: str) -> Analysis:

@@ -1,7 +1,7 @@
 """Colours, the Plotly look and the wording of numbers: the same on every screen and in every report.
 
 Colour means something once: blue argues against the positive class and orange for it, grey is nothing;
-attention is one violet ramp; features one green ramp; classes have eight hues that are none of these.
+attention is one violet ramp, features one green, steadiness one grey; classes have eight hues that are none of these.
 The hues were searched for distance under normal, protan, deutan and tritan vision, and for a contrast of
 about 3 on white and on near-black, so that light and dark share them; only the greys and the ramps differ.
 """
@@ -51,11 +51,13 @@ _RAMPS = {
         "signed": ("#0c4c94", AGAINST, "#7fadde", NEUTRAL, "#eda863", FOR, "#994a00"),
         "attention": ("#e4e1ee", "#b5a8dd", "#7d63c1", "#4a2c91", "#2a1263"),
         "feature": ("#e2e8e3", "#a5cdb4", "#56a57f", "#1b7458", "#0a4537"),
+        "steady": ("#e1e4e8", "#acb3bc", "#727b86", "#404852", "#171c22"),
     },
     "dark": {
         "signed": ("#8cc1ff", "#4c97ea", "#3b659a", "#4b5159", "#a0642b", "#e98a2f", "#ffc078"),
         "attention": ("#2c2a38", "#4a3d7a", "#7358bd", "#a78df0", "#dfd3ff"),
         "feature": ("#28302d", "#2c5446", "#3a8a6c", "#6cc39f", "#c8f2dc"),
+        "steady": ("#2b3037", "#4f5761", "#7f8894", "#b5bcc6", "#eef1f5"),
     },
 }
 _GROUND = {
@@ -75,7 +77,7 @@ _SCORES = {
 
 
 def ramp(name: str, *, dark: bool = False) -> list[list[Any]]:
-    """The Plotly colour scale `signed`, `attention` or `feature`: evenly spaced stops from 0 to 1."""
+    """The Plotly colour scale `signed`, `attention`, `feature` or `steady`: evenly spaced stops from 0 to 1."""
     colours = _RAMPS["dark" if dark else "light"][name]
     return [[k / (len(colours) - 1), colour] for k, colour in enumerate(colours)]
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from dashboard import outcome, theme
-from dashboard.colouring import rows_of
+from dashboard.colouring import bags_of, rows_of
 from dashboard.drivers import REST, grouped, groups, what_if
 from milcore.stability import ASSESSED
 
@@ -27,14 +27,6 @@ def row_of(analysis: Analysis, patient: str, region: str = "") -> pd.Series:
     if "region" in frame and (here & (frame["region"].astype(str) == region)).any():
         here &= (frame["region"].astype(str) == region).to_numpy()
     return frame.iloc[int(np.argmax(here))]
-
-
-def bags_of(analysis: Analysis) -> np.ndarray:
-    """The index b in the cohort of every row of the predictions; bags left out of the analysis have no row."""
-    cohort = analysis.cohort
-    keys = ["patient", "region"] if cohort.bag == "region" else ["patient"]
-    places = pd.Series(np.arange(cohort.B), index=pd.MultiIndex.from_frame(cohort.patients[keys].astype(str)))
-    return places.loc[pd.MultiIndex.from_frame(analysis.predictions[keys].astype(str))].to_numpy()
 
 
 def faithful_of(analysis: Analysis, row: pd.Series) -> dict[str, Any]:

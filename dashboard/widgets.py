@@ -40,6 +40,17 @@ LOOK = """<style>
 .mil-top {font-size: .95rem; line-height: 1.35; overflow-wrap: anywhere} .mil-top b {font-weight: 600}
 .mil-stages {display: flex; flex-wrap: wrap; gap: .35rem 1.1rem; font-size: .95rem}
 .mil-stages .done {opacity: .6} .mil-stages .now {font-weight: 600}
+@media (max-width: 1180px) {
+  .st-key-mil-drivers > * > [data-testid="stHorizontalBlock"] {flex-wrap: wrap}
+  .st-key-mil-drivers > * > [data-testid="stHorizontalBlock"] > [data-testid="stColumn"] {min-width: 100%}}
+@media (min-width: 1600px) {
+  .st-key-mil-cells {flex-direction: row; gap: 1.8rem}
+  .st-key-mil-cells > :first-child {flex: 1 1 0; min-width: 0}
+  .st-key-mil-cells > :last-child {flex: 0 0 400px; min-width: 0}
+  .st-key-mil-rail {max-height: 46rem; overflow-y: auto}
+  .st-key-mil-rail [data-testid="stHorizontalBlock"] {flex-wrap: wrap}
+  .st-key-mil-rail [data-testid="stColumn"] {min-width: 100%}
+  .st-key-mil-rail [data-testid="stColumn"]:last-child {order: -1}}
 .mil-logo {font-size: 1.25rem; font-weight: 650; letter-spacing: -.01em; margin: 0}
 </style>"""
 
@@ -234,10 +245,29 @@ def custom(point: Mapping[str, Any]) -> str:
     return str(carried[0] if isinstance(carried, list) else carried)
 
 
-def table(frame: pd.DataFrame, key: str, *, alt: str) -> list[int]:
-    """A table whose rows can be chosen; returns the chosen row's position in a list, or an empty list."""
-    titled = frame.rename(columns=lambda name: name[:1].upper() + name[1:].replace("_", " "))
+def table(frame: pd.DataFrame, key: str, *, alt: str, most: Mapping[str, int] | None = None) -> list[int]:
+    """A table whose rows can be chosen; returns the chosen row's position in a list, or an empty list. Where `most`
+    pixels are given for some columns, every column is as wide as its words, these at most so wide."""
+    widths: dict[str, Any] = {}
+    if most is not None:
+        room = {name: min(_pixels(frame[name]), most.get(name, 400)) for name in frame}
+        widths = {_titled(name): {"width": pixels} for name, pixels in room.items()}
     event = st.dataframe(
-        titled, hide_index=True, on_select="rerun", selection_mode="single-row", key=key, alt=alt
+        frame.rename(columns=_titled),
+        hide_index=True,
+        on_select="rerun",
+        selection_mode="single-row",
+        key=key,
+        alt=alt,
+        column_config=widths,
     )
     return list(event["selection"]["rows"])
+
+
+def _titled(name: str) -> str:
+    return name[:1].upper() + name[1:].replace("_", " ")
+
+
+def _pixels(column: pd.Series) -> int:
+    """Room for the longest text of a column, its name among them."""
+    return 20 + round(6.2 * max([len(str(column.name)), *column.astype(str).str.len()]))

@@ -209,6 +209,22 @@ def analyse(request: dict[str, Any], workspace: Workspace, progress: Progress) -
     return str(request["job"])
 
 
+def lay_out(request: dict[str, Any], workspace: Workspace, progress: Progress) -> str:
+    """Another map of the cells of an analysis in the workspace, kept with it; returns the map's name."""
+    from dashboard import layouts
+    from milcore import chain
+    from milcore.analysis import Analysis
+
+    layout = layouts.from_json(request["layout"])
+    if (name := layouts.named(layout)) in layouts.saved(workspace, request["analysis"]):
+        return name
+    analysis = Analysis.open(workspace.analysis(request["analysis"]))
+    room(workspace.root, 8 * analysis.cohort.N)
+    made = chain.lay_out(analysis.cohort, analysis.settings, layout, progress)
+    with progress.stage("saving"):
+        return layouts.keep(workspace, request["analysis"], layout, made)
+
+
 def warm() -> None:
     """Imports what jobs need and lets numba compile UMAP, so that the first job does not wait for it."""
     import numpy as np
@@ -220,4 +236,4 @@ def warm() -> None:
     umap.UMAP(n_neighbors=5, n_epochs=5, init="random").fit(np.random.default_rng(0).random((200, 5)))
 
 
-KINDS_OF_MILSCOPE: Mapping[str, Work] = {"read": read, "analyse": analyse}
+KINDS_OF_MILSCOPE: Mapping[str, Work] = {"read": read, "analyse": analyse, "lay out": lay_out}

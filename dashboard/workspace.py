@@ -1,7 +1,8 @@
 """The folder that keeps a user's work: cohorts, analyses, uploads and the records of jobs.
 
 cohorts/<key>/      one cohort, key = first 16 letters of its fingerprint
-analyses/<id>/      one analysis, id = time stamp and short hash; about.json: what the user calls it, chosen slides
+analyses/<id>/      one analysis, id = time stamp and short hash; about.json: what the user calls it, chosen slides;
+                    maps/: further maps of its cells
 kept/<id>.json      what the user has named in an analysis
 deleted/<id>/       analyses that were deleted and can be brought back
 damaged/<id>/       cohorts and analyses that do not hold what was written; <id>.json says what is wrong

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,8 @@ class Analysis:
     """`facts` is analysis.json; `predictions` a row for every patient kept, `cells` a row for every cell in the
     cohort's order (NaN for patients left out); `phenotypes` what its groups of cells are worth; `members` and `mixture`
     answer what-if questions exactly. `scorer` scores new patients; once saved, it is read from the folder when it is
-    needed (Scorer.open). `gating`: how much of each patient meets the gating rule; None of new patients."""
+    needed (Scorer.open). `gating`: how much of each patient meets the gating rule; None of new patients. `layouts` are
+    maps of the cells by name, its own "", and `layout` is the one in `cells` (see `laid_out`)."""
 
     cohort: Cohort
     settings: Settings
@@ -58,6 +59,8 @@ class Analysis:
     mixture: Mixture
     scorer: Scorer | None = None
     gating: pd.DataFrame | None = None
+    layout: str = ""
+    layouts: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def outputs(self) -> np.ndarray:
@@ -135,6 +138,17 @@ class Analysis:
             cells=self.cells.assign(phenotype=self.cells["phenotype"].cat.rename_categories(new)),
             phenotypes=Effects(table, patients, worth.test),
         )
+
+    def laid_out(self, layouts: Mapping[str, np.ndarray], shown: str) -> Analysis:
+        """The same with more maps (N, 2) of its cells, by name; the one `shown` is that of the table, where there is
+        one of that name."""
+        columns = ["umap_1", "umap_2"]
+        own = self.cells[columns].to_numpy() if "" not in self.layouts else self.layouts[""]
+        placed = np.isfinite(own).all(1, keepdims=True)
+        every = {"": own} | {name: np.where(placed, places, np.nan) for name, places in layouts.items()}
+        shown = shown if shown in every else ""
+        cells = self.cells.assign(**dict(zip(columns, every[shown].T, strict=True)))
+        return replace(self, cells=cells, layout=shown, layouts=every)
 
     def lost(self, cells: np.ndarray) -> np.ndarray:
         """(R, B, K) what every patient's score loses when some cells (indices or a mask) are not counted: 0 for those

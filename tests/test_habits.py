@@ -32,7 +32,7 @@ associations reach baselines covariates probes projection phenotypes effects gat
 selections results judgement
 retraining chain prediction export sample_data theme outcome trust checks colouring shades planes hover drivers
 why maps figures chartdata svg stills document webpage ink paper pictures casepage method pseudonyms report
-slides comparing workspace journal worker process jobs server doctor cli targets selection picks kept state
+slides comparing workspace layouts journal worker process jobs server doctor cli targets selection picks kept state
 browser widgets canvas views frame app
 """,
 )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
 from dashboard import picks, theme
-from dashboard.colouring import choices, classes, colouring, names_of
+from dashboard.colouring import choices, classes, colouring, names_of, numbers
 from dashboard.hover import hover
 from dashboard.planes import LOW, SPAN, tissue_plane, umap_plane
 from dashboard.shades import shades
@@ -75,6 +76,35 @@ def test_classes_are_picked_by_name(analysis: Analysis) -> None:
     assert picks.members(analysis, picks.trusted(nasty)).sum() == 80
     assert not picks.members(analysis, picks.of_class("patient", "nobody")).any()
     assert not picks.members(analysis, picks.of_class("no such", "nobody")).any()
+
+
+def test_ranges_are_picked_as_they_are_coloured(analysis: Analysis) -> None:
+    assert set(numbers(analysis)).isdisjoint(classes(analysis))
+    value = analysis.cohort.features[:, 0]
+    for ends, truth in (("0.5:2", (value >= 0.5) & (value <= 2)), ("1:", value >= 1), (":-1", value <= -1)):
+        text = picks.of_range("m0", ends)
+        assert picks.trusted(text) == text
+        assert (picks.members(analysis, text) == truth).all()
+    assert picks.members(analysis, picks.of_range("m0", ":")).all()
+    assert not picks.members(analysis, picks.of_range("label", ":")).any()
+    assert picks.span(picks.spanned(-1.25, np.inf)) == (-1.25, np.inf)
+    for nonsense in ("", "a:b", "1", "1e:", "nan:", "P01"):
+        assert picks.span(nonsense) == (-np.inf, np.inf)
+
+
+def test_folds_and_stability_are_colours(analysis: Analysis) -> None:
+    rows = np.arange(analysis.cohort.N)
+    folds = colouring(analysis, "fold", rows)
+    dealt = [each[0] for each in analysis.facts["dealt"]["fold"]]
+    assert folds.names == tuple(f"{k + 1} of repeat 1" for k in range(analysis.facts["folds"]))
+    for patient, fold in zip(analysis.predictions["patient"], dealt, strict=True):
+        mine = folds.values[analysis.cohort.rows(analysis.cohort.position(patient))]
+        assert (mine == fold).all()
+    assert "same_sign" not in choices(analysis), "two repeats do not say how steady a cell is"
+    steady = replace(analysis, cells=analysis.cells.assign(same_sign=np.linspace(0.25, 1, len(rows))))
+    shown = shades(steady, "same_sign")
+    assert shown.rank[255] > shown.rank[1], "the steady lie on top"
+    assert shown.legend(dark=True)["low"] == 0.5
 
 
 def test_a_group_of_drivers_is_picked(analysis: Analysis) -> None:

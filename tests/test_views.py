@@ -155,7 +155,7 @@ def working(kind: str, **request: Any) -> Job:
     """A job of the test's queue that runs and has said something."""
     jobs = state.jobs()
     key = jobs.submit(kind, request)
-    for _ in range(400):
+    for _ in range(2400):
         job = jobs.get(key)
         assert job is not None
         if job.early is not None or job.over:

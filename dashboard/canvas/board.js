@@ -9,6 +9,7 @@ import { get, lacking, put, unpacked } from "./store.js";
 const PATIENCE = 700; // ms without movement before the camera goes into the URL
 const DWELL = 120; // ms over a cell before its details are asked for
 const ASKS = 4; // times the same arrays are asked for before giving up
+const ASIDE = 8; // classes of which the names stand beside the tools, not below the maps
 const TOOLS = {
   pan: ["Move the map", "M8 2v12M2 8h12M8 2l-2 2M8 2l2 2M8 14l-2-2M8 14l2-2M2 8l2-2M2 8l2 2M14 8l-2-2M14 8l-2 2"],
   box: ["Select a box", "M3 3h10v10H3z"],
@@ -112,6 +113,8 @@ class Board {
     }
     this.maps.style.gridTemplateColumns = head.columns;
     explained(this.legend, head.legend);
+    if (head.legend.names?.length > ASIDE) this.maps.after(this.legend);
+    else this.tools.after(this.legend);
     this.arrange();
     this.dress();
     this.body.dataset.ready = (this.heard = (this.heard ?? 0) + 1);

@@ -27,6 +27,8 @@ export class Panel {
     this.listen();
     this.watch = new ResizeObserver(() => this.resize());
     this.watch.observe(this.stage);
+    this.gone = new AbortController();
+    this.sharpen();
   }
 
   /** Takes the places of other cells: {id, title, words, places, rows, down, unit, per}. */
@@ -45,8 +47,9 @@ export class Panel {
     this.camera = aimed(view ?? "", this.whole);
   }
 
-  /** Colours, focus and selection of all cells of the cohort; only what is new is taken over. */
+  /** Colours, focus and selection of all cells of the cohort; only what is new is taken over and drawn. */
   dress({ colours, only, chosen, shine, key }) {
+    if (this.drawn && Object.entries(key).every(([name, value]) => this.has[name] === value)) return;
     if (this.has.colours !== key.colours) this.painter.setColours(this.mine(colours.codes), colours.palette, colours.rank);
     if (this.has.shine !== key.shine) this.painter.setShine(shine && this.mine(shine));
     if (this.has.only !== key.only || this.has.chosen !== key.chosen) {
@@ -71,20 +74,28 @@ export class Panel {
 
   /** Draws the map once more before the next frame. */
   redraw() {
+    this.stale = true;
+    this.retouch();
+  }
+
+  /** Draws what lies over the cells once more before the next frame: cells take time, a line or a ring takes none. */
+  retouch() {
     this.pending ??= requestAnimationFrame(() => {
       this.pending = null;
-      if (this.spec && this.width) this.draw();
+      if (!this.spec || !this.width) return;
+      if (this.stale) this.draw();
+      this.drawOver();
+      this.board.drawn();
     });
   }
 
   draw() {
+    Object.assign(this, { stale: false, drawn: true });
     const dense = this.density();
     const rest = 0.75 * this.size(this.painter.given.n);
     this.painter.draw(this.camera, { size: this.size(), rest, down: this.spec.down, share: dense ? STRONGEST : 1 });
     this.fog.hidden = !dense;
     if (dense) this.drawDensity();
-    this.drawOver();
-    this.board.drawn();
   }
 
   /** Pixels of a point: smaller where there are many, larger when zoomed in. */
@@ -143,7 +154,12 @@ export class Panel {
     pen.moveTo(x, y);
     pen.lineTo(x + wide, y);
     pen.stroke();
-    pen.fillText(`${length.toLocaleString("en-GB")} ${this.spec.unit}`, x + wide + 7, y + 4);
+    const words = `${length.toLocaleString("en-GB")} ${this.spec.unit}`;
+    const line = pen.strokeStyle;
+    pen.strokeStyle = getComputedStyle(this.figure).getPropertyValue("--st-background-color");
+    pen.strokeText(words, x + wide + 7, y + 4); // readable over cells
+    pen.strokeStyle = line;
+    pen.fillText(words, x + wide + 7, y + 4);
   }
 
   drawRing(pen) {
@@ -171,7 +187,7 @@ export class Panel {
     const ring = !rows || cell < 0 ? cell : found(rows, cell);
     if (ring === this.ring) return;
     this.ring = ring;
-    this.redraw();
+    this.retouch();
   }
 
   // ---------------------------------------------------------------- places and pixels
@@ -224,17 +240,25 @@ export class Panel {
     return this.whole ? shot(this.camera, this.whole) : "";
   }
 
+  /** Fits the canvases to the stage; whether that changed anything. */
   measure() {
     const ratio = window.devicePixelRatio || 1;
     [this.width, this.height] = [this.stage.clientWidth, this.stage.clientHeight];
-    for (const canvas of [this.canvas, this.over]) {
-      Object.assign(canvas, { width: Math.round(this.width * ratio), height: Math.round(this.height * ratio) });
-    }
+    const [width, height] = [this.width, this.height].map((pixels) => Math.round(pixels * ratio));
+    if (this.over.width === width && this.over.height === height) return false;
+    for (const canvas of [this.canvas, this.over]) Object.assign(canvas, { width, height });
+    return true;
+  }
+
+  /** Fits the canvases anew when the window comes to a screen with other pixels. */
+  sharpen() {
+    const anew = () => (this.resize(), this.sharpen());
+    const other = window.matchMedia(`(resolution: ${window.devicePixelRatio || 1}dppx)`);
+    other.addEventListener("change", anew, { once: true, signal: this.gone.signal });
   }
 
   resize() {
-    this.measure();
-    if (!this.spec || !this.width) return;
+    if (!this.measure() || !this.spec || !this.width) return;
     const moved = this.camera.zoom !== 1;
     this.whole = fitted(this.spec.places, this.width, this.height);
     this.camera = moved ? { ...this.camera, fit: this.whole.fit } : this.whole;
@@ -284,7 +308,7 @@ export class Panel {
     const [x, y] = this.line[0];
     if (this.board.tool === "box") this.line = [[x, y], [now[0], y], now, [x, now[1]]];
     else this.line.push(now);
-    this.redraw();
+    this.retouch();
   }
 
   pinch(finger, before, now) {
@@ -298,14 +322,14 @@ export class Panel {
     this.touches.delete(event.pointerId);
     const line = this.line;
     this.line = null;
-    this.redraw();
+    this.retouch();
     if (line && this.board.tool !== "pan" && span(line) > 4) this.select(line);
   }
 
   abandon(event) {
     this.touches.delete(event.pointerId);
     this.line = null;
-    this.redraw();
+    this.retouch();
   }
 
   /** Hands the cells within a line of pixels on. */
@@ -359,6 +383,7 @@ export class Panel {
 
   dispose() {
     this.watch.disconnect();
+    this.gone.abort();
     cancelAnimationFrame(this.pending);
     this.painter.dispose();
     this.figure.remove();

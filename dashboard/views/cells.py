@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import streamlit as st
 
-from dashboard import canvas, outcome, picks, planes, state, theme, why, widgets
-from dashboard.colouring import choices, classes, names_of, spoken
-from dashboard.views import chosen
+from dashboard import canvas, layouts, outcome, picks, planes, state, theme, why, widgets
+from dashboard.colouring import choices, classes, colouring, names_of, numbers, spoken
+from dashboard.views import chosen, layout
 
 if TYPE_CHECKING:
     from milcore.analysis import Analysis
@@ -24,16 +24,26 @@ def render(analysis: Analysis) -> None:
     _finding(analysis)
     now = state.session()
     now.answered = _asked()
-    _board()
-    if now.selection:
-        cells = picks.members(analysis, now.selection)
-        if (only := _only(analysis)) is not None:
-            cells &= only
-        if cells.any():
-            chosen.panel(analysis, cells)
-        else:
-            widgets.say("There is no cell in this selection.")
+    with st.container(key="mil-cells"):  # side by side where the window is wide (see LOOK)
+        with st.container(key="mil-board"):
+            _board()
+        with st.container(key="mil-rail"):
+            _selected(analysis)
+    layout.panel(analysis)
     chosen.phenotypes(analysis)
+
+
+def _selected(analysis: Analysis) -> None:
+    """What the selection is worth, of the cells that are shown."""
+    if not (text := state.session().selection):
+        widgets.quiet("What chosen cells are, and what scores would be without them, stands here.")
+        return
+    cells, only = picks.members(analysis, text), _only(analysis)
+    cells &= True if only is None else only
+    if cells.any():
+        chosen.panel(analysis, cells)
+    else:
+        widgets.say("There is no cell in this selection.")
 
 
 def _finding(analysis: Analysis) -> None:
@@ -62,7 +72,7 @@ def _board(analysis: Analysis) -> None:
     """Controls and maps. Runs alone while only these change; a new selection runs the whole page."""
     colour, patient, region = _controls(analysis)
     maps = [
-        planes.likeness(analysis, colour=colour, height=HEIGHT),
+        planes.likeness(analysis, colour=colour, height=HEIGHT, how=layouts.kind(state.layout())),
         planes.tissue(analysis, patient, region, colour=colour, height=HEIGHT),
     ]
     idle = "Draw around cells on either map to ask about them."
@@ -88,16 +98,24 @@ def _controls(analysis: Analysis) -> tuple[str, str, str | None]:
         regions, region = why.regions_of(analysis.cohort, patient), None
         if regions:
             region = st.selectbox("Region", **state.bind("region", regions), width=160)
-        kinds = ["", *classes(analysis)]
-        by = st.selectbox("Show", **state.bind("only_by", kinds), format_func=_shown, width=150)
-        if by:
-            st.selectbox(spoken(by), **state.bind("only", list(names_of(analysis, by))), width=180)
+        _focus(analysis)
         st.checkbox("Fade cells the model does not look at", **state.bind("attention"))
     return colour, patient, region
 
 
-def _shown(key: str) -> str:
-    return f"One {spoken(key).lower()}" if key else "All cells"
+def _focus(analysis: Analysis) -> None:
+    """Which cells are shown: all, those of one class, or those within a range of a number."""
+    ranges = numbers(analysis)
+    words = {"": "All cells"} | {key: f"One {spoken(key).lower()}" for key in classes(analysis)}
+    words |= {key: f"A range of {spoken(key)}" for key in ranges}
+    by = st.selectbox(
+        "Show", **state.bind("only_by", list(words)), format_func=lambda key: words.get(key, key), width=170
+    )
+    if by in ranges:
+        scale = colouring(analysis, by, np.empty(0, np.int64))
+        st.slider(spoken(by), **state.bind_span("only", scale.low, scale.high), format="%.3g", width=180)
+    elif by:
+        st.selectbox(spoken(by), **state.bind("only", list(names_of(analysis, by))), width=180)
 
 
 def _only(analysis: Analysis) -> np.ndarray | None:
@@ -105,4 +123,5 @@ def _only(analysis: Analysis) -> np.ndarray | None:
     now = state.session()
     if not now.only_by:
         return None
-    return picks.members(analysis, picks.of_class(now.only_by, now.only))
+    pick = picks.of_range if now.only_by in numbers(analysis) else picks.of_class
+    return picks.members(analysis, pick(now.only_by, now.only))

@@ -196,7 +196,8 @@ def phenotypes(analysis: Analysis) -> None:
         f"{analysis.facts['phenotyping']['how']} Choose a row to see its cells.", _legend(analysis.facts)
     )
     table = selection.phenotype_rows(analysis)
-    rows = widgets.table(table, "phenotypes", alt="Phenotypes, what they are worth and how steady that is")
+    alt = "Phenotypes, what they are worth and how steady that is"
+    rows = widgets.table(table, "phenotypes", alt=alt, most={"phenotype": 260})
     _take(picks.of_class("phenotype", str(table["phenotype"].iloc[rows[0]])) if rows else "")
     if words := selection.gating_words(analysis.facts):
         st.subheader("A rule that can be counted", anchor=False)
@@ -206,12 +207,18 @@ def phenotypes(analysis: Analysis) -> None:
 
 def _legend(facts: dict[str, Any]) -> str:
     return (
-        "Share: mean over patients, of each class where there are two. FDR: of these shares against the label. "
+        f"{_shares(facts)} FDR: of these shares against the label. "
         "Importance: mean of its cells, with the 95 % range over draws of patients. "
         f"Score lost: {outcome.main(facts)} with minus without it. "
         "Sign holds: patients in whom it argues for one side in every repeat. "
-        "Own kind nearby: how much more often than by chance its neighbours in the tissue are of its kind."
+        "Nearby: how much more often than by chance its neighbours in the tissue are of its kind."
     )
+
+
+def _shares(facts: dict[str, Any]) -> str:
+    """What the columns of shares mean."""
+    names = [theme.short(name, 16) for name in facts["classes"]]
+    return f"{'Under ' + widgets.listed(names) if len(names) == 2 else 'Share'}: mean share over patients."
 
 
 def _take(row: str) -> None:

@@ -10,7 +10,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from dashboard import canvas, figures, outcome, picks, planes, state, theme, trust, why, widgets
+from dashboard import canvas, figures, layouts, outcome, picks, planes, state, theme, trust, why, widgets
 from dashboard.colouring import choices, rows_of, spoken
 from dashboard.workspace import safe_name
 
@@ -108,7 +108,8 @@ def _deletions(_analysis: Analysis, key: str, row: int) -> dict[str, Any]:
 
 
 def _drivers(analysis: Analysis, patient: str, table: pd.DataFrame) -> None:
-    left, right = st.columns([5, 6], gap="large")
+    with st.container(key="mil-drivers"):  # one below the other where the window is narrow (see LOOK)
+        left, right = st.columns([5, 6], gap="large")
     with right:
         _groups(analysis, patient, table)
     with left:
@@ -133,7 +134,8 @@ def _groups(analysis: Analysis, patient: str, table: pd.DataFrame) -> None:
         }
     )
     widgets.quiet("Choose a row to see these cells in the tissue.")
-    rows = widgets.table(shown, f"groups-{patient}", alt="Groups of cells and the prediction without them")
+    alt = "Groups of cells and the prediction without them"
+    rows = widgets.table(shown, f"groups-{patient}", alt=alt, most={"group": 196})
     widgets.quiet(
         "Without it: the prediction when these cells are not counted; model, features and neighbours are "
         "unchanged. It is not the effect of a treatment. Sign holds: trainings in which the group argues for the same "
@@ -176,7 +178,11 @@ def _maps(analysis: Analysis, patient: str) -> None:
     maps = [
         planes.tissue(analysis, patient, region, colour=colour, height=430),
         planes.likeness(
-            analysis, colour=colour, height=320, title=f"{theme.short(patient, 30)} among all cells"
+            analysis,
+            colour=colour,
+            height=320,
+            title=f"{theme.short(patient, 30)} among all cells",
+            how=layouts.kind(state.layout()),
         ),
     ]
     mine = np.zeros(analysis.cohort.N, bool)
