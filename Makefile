@@ -1,5 +1,5 @@
 # Short names. `run` and `test` are the two lines of README.md (a test holds them equal).
-.PHONY: run test check screenshots accuracy validity faults bench-screen
+.PHONY: run test check screenshots accuracy validity faults bench-screen memory
 
 run:
 	{ python3 -m venv .venv || { echo "Python's venv is missing (Debian, Ubuntu: apt install python3-venv)" >&2; false; }; } && .venv/bin/python -m pip install -q -c constraints.txt -e . && .venv/bin/milscope
@@ -21,6 +21,9 @@ screenshots:
 
 faults:
 	.venv/bin/python -m tests.faults
+
+memory:
+	.venv/bin/python -m tests.bench.memory
 
 bench-screen:
 	.venv/bin/python -m tests.bench.screen

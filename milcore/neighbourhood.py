@@ -8,7 +8,7 @@ small ridge regression. Being linear in R, its score is carried back to the cell
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,6 +42,7 @@ USUAL = (
     10.0,
 )  # place among the kernels and cost where too few folds are left to choose with: 6 steps of SCALES
 AT_ONCE = 100_000  # numbers of the kernels of models that are fitted together: what a processor's cache holds
+NODES = 1 << 15  # of the graph at a time, where something is made for each and every patient
 BIAS = 100.0  # prior variance of the intercept: nearly free
 NEWTON, SETTLED = 12, 1e-5  # steps at most, and the largest change of a coefficient that ends them
 
@@ -89,7 +90,7 @@ def abundance(
     start = sparse.csr_array((weight, (graph.node, owner)), shape=(M, B))
     cells = np.bincount(graph.node, kept[owner].astype(float), M)
     mass = cells / cells.sum()
-    q = start.toarray().astype(np.float32)
+    q = _dense(start)
     kernels, means = [], []
     for done in range(1, SCALES[-1] + 1):
         q = graph.step @ q
@@ -104,16 +105,29 @@ def abundance(
 def relative_abundance(around: Abundance, steps: int, among: np.ndarray) -> np.ndarray:
     """(M, B) float32 abundance of each patient around each node after `steps`, relative to the mean of the patients
     `among` (B,), less 1."""
-    q = around.start.toarray().astype(np.float32)
+    q = _dense(around.start)
     for _ in range(steps):
         q = around.graph.step @ q
     return _relative(q, q[:, among].mean(1), among)
 
 
+def _dense(start: sparse.csr_array) -> np.ndarray:
+    """(M, B) float32."""
+    return start.astype(np.float32).toarray()
+
+
 def _kernel(q: np.ndarray, mean: np.ndarray, mass: np.ndarray, kept: np.ndarray) -> np.ndarray:
-    r = _relative(q, mean, kept)
-    r *= np.sqrt(mass, dtype=np.float32)[:, None]
-    return (r.T @ r).astype(np.float64)
+    out = np.zeros((q.shape[1], q.shape[1]))
+    for rows in _pieces(len(q)):
+        r = _relative(q[rows], mean[rows], kept)
+        r *= np.sqrt(mass[rows], dtype=np.float32)[:, None]
+        out += r.T @ r
+    return out
+
+
+def _pieces(M: int) -> Iterator[slice]:
+    """Nodes at a time: bounds the memory of what is made of all patients around them."""
+    return (slice(begin, begin + NODES) for begin in range(0, M, NODES))
 
 
 def _relative(q: np.ndarray, mean: np.ndarray, kept: np.ndarray) -> np.ndarray:
@@ -339,7 +353,7 @@ def _gamma(
     """(M, models) what is carried back, and (models,) the sum of mass times beta."""
     M = len(around.mass)
     gamma, shift = np.zeros((M, len(scale)), np.float32), np.zeros(len(scale))
-    q = around.start.toarray().astype(np.float32)
+    q = _dense(around.start)
     for done in range(1, SCALES[scale.max()] + 1):
         q = around.graph.step @ q
         here = np.flatnonzero(np.array(SCALES)[scale] == done)
@@ -348,7 +362,9 @@ def _gamma(
         mean = around.mean[SCALES.index(done)]
         # All models at once, whatever their scale: a product of another width rounds otherwise, and then the labels of
         # a held-out fold, which move other models' scales, would show in its last digits.
-        beta = (_relative(q, mean, kept) @ coefficients.T.astype(np.float32))[:, here]
+        every = coefficients.T.astype(np.float32)
+        parts = [_relative(q[rows], mean[rows], kept) @ every for rows in _pieces(M)]
+        beta = np.concatenate([part[:, here] for part in parts])
         inverse = np.divide(around.mass, mean, out=np.zeros(M), where=mean > 0)
         gamma[:, here] = beta * inverse[:, None]
         shift[here] = around.mass @ beta

@@ -62,7 +62,8 @@ def graph(cohort: Cohort, x: np.ndarray, key: str) -> Graph:
 def standardised(cohort: Cohort, x: np.ndarray) -> np.ndarray:
     """(N, any) float32 features with mean 0 and sd 1 over all cells, missing values at 0."""
     mean, sd = moments(x, cohort.offsets).scale(np.ones((1, cohort.B), bool))
-    x = (x - mean) / sd
+    x = x - mean
+    x /= sd
     np.nan_to_num(x, copy=False, nan=0.0)
     return x
 
@@ -118,7 +119,7 @@ def _build(cohort: Cohort, x: np.ndarray) -> Graph:
     node, first, size = _distinct(x)
     points = x[first]
     neighbours, distances = nearest(points, points, NEIGHBOURS + 1)
-    neighbours, distances = _itself_first(neighbours, distances)
+    neighbours, distances = _itself_first(neighbours.astype(np.int32), distances)
     return Graph(node, size, points, neighbours, distances, _step(neighbours, size))
 
 
@@ -150,14 +151,17 @@ def _itself_first(neighbours: np.ndarray, distances: np.ndarray) -> tuple[np.nda
 def _step(neighbours: np.ndarray, size: np.ndarray) -> sparse.csr_array:
     """Row-stochastic diffusion between nodes: each cell links to itself and its k nearest, links count both ways."""
     M, places = neighbours.shape
-    room = np.minimum(np.cumsum(size[neighbours], 1), NEIGHBOURS + 1)  # places filled after each neighbour
-    links = np.diff(room, axis=1, prepend=0).astype(np.float64)  # (M, places) links of one cell
+    size = size.astype(np.int32)
+    room = np.cumsum(size[neighbours], 1, dtype=np.int32)  # places filled after each neighbour
+    np.minimum(room, NEIGHBOURS + 1, out=room)
+    links = np.diff(room, axis=1, prepend=np.int32(0)).astype(np.float32)  # (M, places) links of one cell
     links *= size[:, None]
-    rows = np.repeat(np.arange(M), places)
-    one_way = sparse.csr_array((links.ravel(), (rows, neighbours.ravel())), shape=(M, M))
-    both = one_way + one_way.T
-    both.eliminate_zeros()
-    return sparse.csr_array(sparse.diags_array(1 / both.sum(1)) @ both).astype(np.float32)
+    begin = np.arange(0, links.size + 1, places, dtype=neighbours.dtype)
+    one_way = sparse.csr_array((links.ravel(), neighbours.ravel(), begin), shape=(M, M))
+    one_way.eliminate_zeros()
+    both = sparse.csr_array(one_way + one_way.T)
+    both.data /= np.repeat(both.sum(1), np.diff(both.indptr))
+    return both
 
 
 def _file(cohort: Cohort, key: str) -> Path | None:

@@ -295,7 +295,8 @@ def _train(
         turns = _turns(torch.from_numpy(train), steps, patients_a_step, draw)  # (steps, S, P)
         for patients in turns:
             rows = _drawn(first[patients], count[patients], k, draw)  # (S, P, k)
-            score = _pooled(networks, shape, shape.cells[rows.flatten(1)], rows.shape)  # (S, P, K)
+            cells = shape.cells.index_select(0, rows.flatten()).view(len(rows), -1, shape.cells.shape[1])
+            score = _pooled(networks, shape, cells, rows.shape)  # (S, P, K)
             loss = task.loss(score, y[models, patients]).sum()  # they share no parameters: each trains alone
             optimiser.zero_grad(set_to_none=True)
             loss.backward()

@@ -90,7 +90,7 @@ def test_models_of_a_stack_do_not_know_each_other() -> None:
     draw = torch.Generator().manual_seed(0)
     networks = Networks(torch.zeros(3, 4), torch.ones(3, 4), draw, attends=True, outputs=1)
     x = torch.randn(3, 10, 4, generator=draw)
-    evidence, logit = networks(x)
+    evidence, logit = networks(x.clone())
     one, look = networks(x[1:2], slice(1, 2))
     torch.testing.assert_close(evidence[1:2], one)
     torch.testing.assert_close(logit[1:2], look)
