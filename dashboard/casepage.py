@@ -40,9 +40,9 @@ def patient_page(analysis: Analysis, patient: str, anchor: str) -> Page:
         *_drivers(analysis, patient),
         *tissue(analysis, patient),
         *_profiles(analysis, patient),
-        _stable(analysis, patient),
+        *_believed(analysis, patient),
     ]
-    return Page(short(patient, 60), anchor, (*head, *said, *parts))
+    return Page(short(patient, 60), anchor, (*head, *said, *parts), one_sheet=True)
 
 
 def cautioned(analysis: Analysis) -> list[Words]:
@@ -170,12 +170,22 @@ def _profiles(analysis: Analysis, patient: str) -> list[Block]:
     return [Heading("What these cells look like"), Row(tuple(figures)), Words(words, "quiet")]
 
 
+def _believed(analysis: Analysis, patient: str) -> list[Words]:
+    """Whether the explanation is faithful (of each region that is predicted), and whether retrained models agree."""
+    table = outcome.patients(analysis)
+    rows = [row for _, row in table[table["patient"].astype(str) == patient].iterrows()]
+    found = [trust.faithful_here(why.faithful_of(analysis, row), analysis.facts) for row in rows]
+    return [*(Words(words, lead=f"{badge}:") for badge, words in found), _stable(analysis, patient)]
+
+
 def _stable(analysis: Analysis, patient: str) -> Words:
     """Whether retrained models agree on the strongest cells."""
-    if analysis.facts["repeats"] < 4:
+    trainings = len(analysis.mixture.base)
+    if trainings < 4:
         return Words("(fewer than 4 repeats).", lead="Stability of the cells: not assessed")
     held, of = drivers.steady(analysis, patient)
-    words = f"{held} of the {of} strongest cells argue for the same side in all {analysis.facts['repeats']} repeats."
+    named = "models" if analysis.facts.get("new") else "repeats"
+    words = f"{held} of the {of} strongest cells argue for the same side in all {trainings} {named}."
     return Words(words, lead="Stability:")
 
 

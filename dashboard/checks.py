@@ -63,14 +63,15 @@ def roc(analysis: Analysis) -> go.Figure:
             line={"color": hue[name] if several else theme.AGAINST, "width": 2.5, "shape": "hv"},
             hovertemplate="%{y:.0%} found at %{x:.0%} false alarms<extra></extra>",
         )
-    words = f"{outcome.main(facts)} {theme.interval(facts['scores'][facts['main']])}"
+    words = outcome.score(facts)
     figure.add_annotation(x=0.98, y=0.06, xanchor="right", text=words, font={"size": 14})
     figure.update_xaxes(title="False alarms (1 − specificity)", tickformat=".0%", range=[-0.01, 1.01])
     figure.update_yaxes(title="Sensitivity", tickformat=".0%", range=[-0.01, 1.01], scaleanchor="x")
     figure.update_yaxes(constrain="domain", constraintoward="top")
     figure.update_xaxes(constrain="domain")
     figure.update_layout(showlegend=several)
-    return finish(figure, f"ROC curve, out of fold, mean over folds and repeats. {words}.")
+    how = outcome.how(facts) + ("" if facts.get("new") else ", mean over folds and repeats")
+    return finish(figure, f"ROC curve, {how}. {words}.")
 
 
 def calibration(analysis: Analysis) -> go.Figure:
@@ -148,8 +149,10 @@ def agreement(analysis: Analysis) -> go.Figure:
     figure.update_xaxes(title=f"Measured {name}")
     figure.update_yaxes(title=f"Predicted {name}")
     figure.update_layout(showlegend=False)
-    score = f"{outcome.main(facts)} {theme.interval(facts['scores'][facts['main']])}"
-    return finish(figure, f"Predicted against measured {facts['settings']['target']}, out of fold. {score}.")
+    score = outcome.score(facts)
+    return finish(
+        figure, f"Predicted against measured {facts['settings']['target']}, {outcome.how(facts)}. {score}."
+    )
 
 
 def survival(analysis: Analysis) -> go.Figure:

@@ -412,11 +412,9 @@ def predict(*, analysis: Path, cells: tuple[Path, ...], patients: Path | None, o
 def _conclude_new(found: Analysis, out: Path, seconds: float) -> None:
     """What was found of new patients, and every reason to doubt it."""
     facts = found.facts
-    click.echo(f"\n{len(found.predictions):,} new {found.cohort.bag}s, scored by all models of the analysis.")
+    click.echo(f"\n{_plain(facts['verdict']['words'])}")
     if "scores" in facts:
-        click.echo(f"{_scores(facts)}; on these {facts['counts']['labelled']} labelled patients")
-    if "exploratory" in facts:
-        click.echo(f"Exploratory: {facts['exploratory']}; scores carry no claim.")
+        click.echo(f"{_scores(facts)}; for these models as they are")
     for warning in facts["warnings"]:
         click.echo(f"Note: {_plain(warning['words'])}")
     _written(out, seconds)

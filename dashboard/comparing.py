@@ -32,8 +32,10 @@ class Agreement:
 
 
 def same_cohort(first: Analysis, second: Analysis) -> bool:
-    """Whether both speak of the same cells."""
-    return first.facts["cohort"]["fingerprint"] == second.facts["cohort"]["fingerprint"]
+    """Whether both speak of the same cells, out of fold: never of new patients, whose models may have seen them."""
+    one, other = first.facts, second.facts
+    new = one.get("new") or other.get("new")
+    return not new and one["cohort"]["fingerprint"] == other["cohort"]["fingerprint"]
 
 
 def same_question(first: Analysis, second: Analysis) -> bool:
@@ -47,8 +49,9 @@ def side_by_side(first: Analysis, second: Analysis) -> pd.DataFrame:
     """A row for each score and for each setting in which they differ: columns `what, first, second`, in words."""
     one, other = first.facts, second.facts
     rows: list[tuple[str, ...]] = [("Verdict", one["verdict"]["words"], other["verdict"]["words"])]
-    for name in dict.fromkeys([*one["scores"], *other["scores"]]):
-        both = [_said(facts["scores"].get(name)) for facts in (one, other)]
+    scores = [facts.get("scores", {}) for facts in (one, other)]
+    for name in dict.fromkeys([*scores[0], *scores[1]]):
+        both = [_said(known.get(name)) for known in scores]
         rows.append((theme.score_name(name), *both))
     mine, its = first.settings.to_json(), second.settings.to_json()
     rows += [(name, _plain(mine[name]), _plain(its[name])) for name in mine if mine[name] != its[name]]
@@ -89,7 +92,8 @@ def _level(analysis: Analysis, case: Case) -> np.ndarray:
 
 
 def agreement(first: Analysis, second: Analysis) -> Agreement | None:
-    """How alike they rank the cells of each patient by evidence, and the patients by score; None for other cohorts."""
+    """How alike they rank the cells of each patient by evidence, and the patients by score; None for other
+    cohorts, and for new patients."""
     if not same_cohort(first, second):
         return None
     offsets = first.cohort.offsets

@@ -114,11 +114,13 @@ Block = Words | Heading | Listing | Table | Figure | Row | Ramp | Group
 
 @dataclass(frozen=True)
 class Page:
-    """What begins on a new sheet; `name` runs along on its sheets, `anchor` is what a Link leads to."""
+    """What begins on a new sheet; `name` runs along on its sheets, `anchor` is what a Link leads to. With `one_sheet`
+    its figures are made smaller, within reason, so that it takes no second one."""
 
     name: str
     anchor: str
     blocks: tuple[Block, ...]
+    one_sheet: bool = False
 
 
 @dataclass(frozen=True)

@@ -3,20 +3,21 @@ cells."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from dashboard import outcome
+from dashboard import outcome, theme
 from dashboard.colouring import labels, rows_of
 
 if TYPE_CHECKING:
     from milcore.analysis import Analysis
     from milcore.cohort import Cohort
 
-__all__ = ["by_class", "grouped", "groups", "profile", "steady", "what_if"]
+__all__ = ["by_class", "compared", "grouped", "groups", "profile", "rule", "steady", "what_if"]
 
 REST = "all others"
 
@@ -51,10 +52,16 @@ def what_if(analysis: Analysis, patient: str, *, limit: int = 9) -> pd.DataFrame
     return table.assign(prediction_without=[float(after["prediction_without"].iloc[0]) for after in gone])
 
 
+def compared(analysis: Analysis) -> list[str]:
+    """Those of `outcome.groups` that have patients; "" alone, the patients without a label, where none has."""
+    there = set(labels(analysis))
+    return [name for name in outcome.groups(analysis.facts) if name in there] or [""]
+
+
 def by_class(analysis: Analysis) -> pd.DataFrame:
     """What phenotypes contribute, patients as the unit: one row for each, largest difference first.
 
-    Columns `group`; for each c of `outcome.groups` `contribution c` (mean over its patients of the phenotype's summed
+    Columns `group`; for each c of `compared` `contribution c` (mean over its patients of the phenotype's summed
     contribution) and `share c` (mean share of cells). Descriptive: contributions are judged with the outcome in view.
     """
     cohort, types = analysis.cohort, analysis.cells["phenotype"].cat
@@ -65,11 +72,12 @@ def by_class(analysis: Analysis) -> pd.DataFrame:
     np.add.at(counted, at, 1)
     counted /= np.maximum(counted.sum(axis=1, keepdims=True), 1)
     label, table = labels(analysis), pd.DataFrame({"group": types.categories.astype(str)})
-    names = outcome.groups(analysis.facts)
+    names = compared(analysis)
     for name in names:
         table[f"contribution {name}"] = summed[label == name].mean(axis=0)
         table[f"share {name}"] = counted[label == name].mean(axis=0)
-    gap = pd.Series(np.ptp(table[[f"contribution {name}" for name in names]].to_numpy(), axis=1))
+    means = table[[f"contribution {name}" for name in names]].to_numpy()
+    gap = pd.Series(np.ptp(means, axis=1) if len(names) > 1 else np.abs(means[:, 0]))
     return table.loc[gap.sort_values(ascending=False, kind="stable").index].reset_index(drop=True)
 
 
@@ -138,3 +146,21 @@ def _moments(cohort: Cohort) -> tuple[np.ndarray, np.ndarray]:
     some = np.ma.masked_invalid(np.asarray(cohort.features[:: max(1, cohort.N // 100_000)], dtype=float))
     sd = some.std(axis=0).filled(1.0)
     return some.mean(axis=0).filled(0.0), np.where(sd > 0, sd, 1.0)
+
+
+def rule(facts: Mapping[str, Any]) -> list[str]:
+    """The gating rules, in sentences: what they enclose, and how their frequency does out of fold."""
+    found = facts.get("gating")
+    if not found:
+        return []
+    words = [
+        f"{theme.short(rule['words'], 90)} ({rule['cells']:,} cells, which argue {rule['argues']} "
+        f"{theme.short(rule['towards'], 30)})."
+        for rule in found["rules"]
+    ]
+    score = theme.interval(found[facts["main"]])
+    words.append(
+        f"Learnt anew in each fold and counted in the patients it had not seen, its frequency reaches "
+        f"{outcome.main(facts)} {score}. The rule above is learnt on all patients: descriptive."
+    )
+    return words

@@ -111,7 +111,7 @@ def _ranking(frame: pd.DataFrame, facts: dict[str, Any]) -> go.Figure:
     figure.update_yaxes(**outcome.axis(facts))
     if facts["task"] == "survival":
         figure.add_hline(y=1, line={"dash": "dot", "width": 1.2})
-    words = f"{len(frame)} patients ordered by their prediction out of fold ({facts['towards']})"
+    words = f"{len(frame)} patients ordered by their prediction {outcome.how(facts)} ({facts['towards']})"
     return finish(figure, f"{words}, coloured by true label.")
 
 

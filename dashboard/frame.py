@@ -70,6 +70,8 @@ def top() -> None:
         known = state.analyses() if now.cohort else []
         if known:
             _chooser(known)
+        if dict(known).get(now.analysis, {}).get("new"):
+            st.html('<span class="mil-ruo"><b>New patients</b></span>', width="content")
         st.html('<span class="mil-ruo">Research use only</span>', width="content")
     _damaged()
 
@@ -100,5 +102,7 @@ def _chooser(known: list[tuple[str, dict[str, Any]]]) -> None:
 
 def _words(key: str, facts: dict[str, Any]) -> str:
     main = facts["main"]
-    score = f", {theme.score_name(main)} {facts['scores'][main]['value']:.2f}"
+    known = facts.get("scores", {})
+    score = f", {theme.score_name(main)} {known[main]['value']:.2f}" if main in known else ""
+    score += ", new patients" if facts.get("new") else ""
     return f"{analyses.title(key, facts)}{score} ({key[6:8]}/{key[4:6]} {key[9:11]}:{key[11:13]})"

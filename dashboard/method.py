@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from milcore.analysis import Analysis
     from milcore.training import Settings
 
-__all__ = ["card", "command", "limits", "steps"]
+__all__ = ["card", "command", "limits", "reach", "steps"]
 
+NEW = "milscope predict ANALYSIS CELLS --patients PATIENTS --out NEW"  # for new patients
 NAMED = 60  # features that are listed by name
 
 
@@ -24,20 +25,25 @@ def card(analysis: Analysis) -> list[Block]:
     size = facts["cohort"]
     counts = ", ".join(outcome.counted(facts))
     gaps = any(warning["kind"] == "missing_values" for warning in facts["warnings"])
+    made, reaches = size, facts["verdict"]["words"]
+    if facts.get("new"):
+        made, reaches = facts["model"]["cohort"], f"{facts['model']['verdict']['words']} Here: {reaches}"
+        counts = ", ".join(outcome.counted(facts | {"counts": facts["model"]["counts"]}))
     rows = (
         ("For", "exploring which cells of this cohort go with the label, and planning experiments"),
         ("Not for", "diagnosis, treatment decisions, or patients of another laboratory without validation"),
         (
             "Made from",
-            f"{size['patients']:,} patients ({counts}), {size['cells']:,} cells of this cohort alone",
+            f"{made['patients']:,} patients ({counts}), {made['cells']:,} cells of one cohort alone",
         ),
         ("Predicts", f"“{outcome.target(facts)}”, towards “{outcome.towards(facts)}”"),
         ("Model", f"weighted mean of cell evidence: {_members(facts)}"),
         (
             "Judged by",
-            f"{facts['folds']}-fold cross-validation by patient, {facts['repeats']} repeats; nothing external",
+            f"{facts['folds']}-fold cross-validation by patient, {facts['repeats']} repeats; "
+            + ("the new patients with a label" if facts.get("new") else "nothing external"),
         ),
-        ("Reaches", facts["verdict"]["words"]),
+        ("Reaches", reaches),
         ("Fails on", _failures(analysis)),
         ("Missing values", "see what to know about this cohort" if gaps else "none among the features"),
         ("Contact", "whoever made this report; the software alone cannot answer for a finding"),
@@ -62,22 +68,25 @@ def _failures(analysis: Analysis) -> str:
 def steps(analysis: Analysis) -> list[Block]:
     """What was done, in words, and the command that does it again."""
     facts, settings = analysis.facts, analysis.settings
+    new = bool(facts.get("new"))
+    scored = "from all of these models together" if new else "from models trained without that patient"
+    again = NEW if new else command(settings)
     kept = f" Only patients labelled {' or '.join(settings.classes)} were kept." if settings.classes else ""
     words = (
         f"A patient’s score is a weighted mean of the evidence of the patient’s cells, in {outcome.unit(facts)}, "
         f"towards “{facts['towards']}”; a cell’s contribution is its part of that sum, importance is that contribution "
         f"relative to an average cell. Members: {_members(facts)}. {facts['folds']}-fold cross-validation, patients "
         f"never split between folds, stratified by label, {facts['repeats']} repeats (effort {settings.effort}); every "
-        f"number and colour of a patient comes from models trained without that patient. {facts['task_why']} Feature "
+        f"number and colour of a patient comes {scored}. {facts['task_why']} Feature "
         f"transform: {settings.transform}.{_prepared(settings)}{kept} Seed {settings.seed}."
     )
     versions = ", ".join(f"{name} {number}" for name, number in facts["versions"].items())
     return [
         Heading("Method"),
         Words(words),
-        *(Words(line) for line in trust.unseen(analysis)),
+        *(Words(line) for line in trust.unseen(analysis) if not new),
         Words("To repeat it, with your own names for the two tables:"),
-        Words(command(settings), "code"),
+        Words(again, "code"),
         Words(_features(facts), "quiet"),
         Words(f"{versions}.", "quiet"),
     ]
@@ -108,14 +117,21 @@ def _features(facts: dict[str, Any]) -> str:
     return f"The {len(names)} features of a cell: {', '.join(names[:NAMED])}{more}."
 
 
+def reach(facts: dict[str, Any]) -> str:
+    """How far what was found has been tried."""
+    if facts.get("new"):
+        return "New patients, scored by models of one training cohort; other laboratories may differ."
+    return "Internal cross-validation only: no external cohort was used, and other laboratories may differ."
+
+
 def limits(analysis: Analysis) -> list[Block]:
     """What may not be concluded."""
     items = [
-        "Internal cross-validation only: no external cohort was used, and other laboratories may differ.",
+        reach(analysis.facts),
         "Steps that use all cells (neighbour graph, UMAP) never see labels; they do share marker distributions.",
         "A high importance says what the model used, not what causes the outcome.",
         "“Without these cells” leaves model, features and neighbours unchanged; it is not the effect of a treatment.",
     ]
-    if "probes" not in analysis.facts:
+    if "probes" not in analysis.facts and not analysis.facts.get("new"):
         items.append("Batch, site and other covariates were not tested as an explanation of the predictions.")
     return [Heading("Limits"), Listing(tuple(items))]

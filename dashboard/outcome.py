@@ -22,13 +22,16 @@ __all__ = [
     "counted",
     "decision",
     "early",
+    "fitted",
     "groups",
     "headline",
+    "how",
     "listed",
     "main",
     "order",
     "patients",
     "said",
+    "score",
     "target",
     "towards",
     "truth",
@@ -57,6 +60,22 @@ def towards(facts: Mapping[str, Any]) -> str:
 def main(facts: Mapping[str, Any]) -> str:
     """The name of the leading score, as readers know it."""
     return theme.score_name(facts["main"])
+
+
+def score(facts: Mapping[str, Any]) -> str:
+    """The leading score with its interval: 'AUROC 0.81 (0.64 to 0.93)'; empty where new patients have no labels."""
+    found = facts.get("scores", {}).get(facts["main"])
+    return f"{main(facts)} {theme.interval(found)}" if found else ""
+
+
+def fitted(facts: Mapping[str, Any]) -> bool:
+    """Whether there is something to draw that shows how well predictions fit; new patients may have no labels."""
+    return bool({"roc", "survival"} & facts.keys()) or (facts["task"] == "regression" and score(facts) != "")
+
+
+def how(facts: Mapping[str, Any]) -> str:
+    """By which models patients were scored: those that were trained without them, or, new ones, all together."""
+    return "by all models together" if facts.get("new") else "out of fold"
 
 
 def unit(facts: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from reportlab.pdfgen.canvas import Canvas
 from reportlab.platypus import (
     CondPageBreak,
     Flowable,
+    KeepInFrame,
     KeepTogether,
     PageBreak,
     Paragraph,
@@ -32,6 +33,7 @@ from dashboard.document import (
     Heading,
     Link,
     Listing,
+    Page,
     Ramp,
     Row,
     Table,
@@ -45,7 +47,9 @@ __all__ = ["SIZES", "pdf"]
 SIZES = {"a4": A4, "letter": LETTER}
 MARGIN, FOOT = 45.0, 30.0  # points
 SCALE = 0.68  # points for a pixel of a picture, so that its text is read like the text around it
-LEAST = 0.5  # of that, where figures are made smaller to fit in one line
+SMALLER = (SCALE, 0.61, 0.54, 0.47, 0.42)  # tried where a page is to fit on one sheet,
+DENSEST = 0.88  # with all of it, text too, so much smaller at most
+LEAST = 0.5  # of the scale, where figures are made smaller to fit in one line
 SHORT = 14  # rows of a table that is kept on one sheet
 GAP = 14.0  # between figures that stand side by side
 BODY, SMALL = 9.0, 7.8  # sizes of text
@@ -88,7 +92,7 @@ def pdf(document: Document, *, size: str = "a4") -> bytes:
         invariant=1,
         **margins,
     )
-    setter = _Setter(made.width - 12)  # less the padding of the frame
+    setter = _Setter(made.width - 12, made.height - 12)  # less the padding of the frame
     made.build(setter.all(document), canvasmaker=_Numbered)
     return out.getvalue()
 
@@ -131,17 +135,27 @@ def _paragraph(words: str, style: str | int, *, lead: str = "", right: bool = Fa
 
 
 class _Setter:
-    """Turns blocks into reportlab's flowables, for a column of `wide` points."""
+    """Turns blocks into reportlab's flowables, for sheets with room of `wide` by `high` points."""
 
-    def __init__(self, wide: float) -> None:
-        self.wide = wide
+    def __init__(self, wide: float, high: float) -> None:
+        self.wide, self.high, self.scale = wide, high, SCALE
 
     def all(self, document: Document) -> list[Flowable]:
         out: list[Flowable] = []
         for page in document.pages:
             out += [PageBreak()] if out else []
-            out += [_Start(page.anchor, page.name), *self.blocks(page.blocks)]
+            out += [_Start(page.anchor, page.name), *self.page(page)]
         return out
+
+    def page(self, page: Page) -> list[Flowable]:
+        """A page; one that is to fit on one sheet with the largest figures that do, else as any other."""
+        for self.scale in SMALLER if page.one_sheet else ():
+            made = _tightened(self.blocks(page.blocks))
+            if _height(made, self.wide) * DENSEST <= self.high:
+                self.scale = SCALE
+                return [KeepInFrame(self.wide, self.high, made, mode="shrink")]
+        self.scale = SCALE
+        return self.blocks(page.blocks)
 
     def blocks(self, blocks: Sequence[Block], *, pale: bool = False) -> list[Flowable]:
         """A heading stays with what follows it, of a long table with its first rows."""
@@ -181,10 +195,7 @@ class _Setter:
 
     def table(self, table: Table) -> Flowable:
         """Columns as wide as their words where there is room; else the wide ones of text are narrowed."""
-        head, rows, over = table.head, table.rows, len(table.over) > 0
-        wide = [
-            max(_natural(row[k], bold=row is head) for row in (head, *rows)) + 12 for k in range(len(head))
-        ]
+        head, rows, over, wide = table.head, table.rows, len(table.over) > 0, _widths(table)
         if sum(wide) > self.wide:
             wide = _narrowed(wide, self.wide)
         cells = [[_cell(cell, right=k in table.numbers) for k, cell in enumerate(row)] for row in rows]
@@ -210,18 +221,18 @@ class _Setter:
         room = self.wide - GAP * (len(figures) - 1)
         all_fit = room / sum(figure.picture.wide for figure in figures)
         if all_fit > LEAST:
-            return [self.figures(figures, pale=pale, scale=min(SCALE, all_fit))]
+            return [self.figures(figures, pale=pale, scale=all_fit)]
         out: list[Flowable] = []
         line: list[Figure] = []
         for figure in figures:
-            if line and sum(f.picture.wide * SCALE + GAP for f in (*line, figure)) - GAP > self.wide:
+            if line and sum(f.picture.wide * self.scale + GAP for f in (*line, figure)) - GAP > self.wide:
                 out.append(self.figures(line, pale=pale))
                 line = []
             line.append(figure)
         return [*out, self.figures(line, pale=pale)]
 
-    def figures(self, figures: Sequence[Figure], *, pale: bool, scale: float = SCALE) -> Flowable:
-        scales = [min(scale, self.wide / figure.picture.wide) for figure in figures]
+    def figures(self, figures: Sequence[Figure], *, pale: bool, scale: float = 1.0) -> Flowable:
+        scales = [min(scale, self.scale, self.wide / figure.picture.wide) for figure in figures]
         widths = [figure.picture.wide * scale for figure, scale in zip(figures, scales, strict=True)]
         if len(figures) == 1:
             widths = [self.wide]  # its caption may be as wide as the page
@@ -248,6 +259,44 @@ def _natural(cell: Cell, *, bold: bool) -> float:
         return cell.wide * SCALE
     words = cell.text if isinstance(cell, Link) else cell
     return ink.width(words, STYLES["cell"]["fontSize"], ink.BOLD if bold else ink.PLAIN)
+
+
+def _tightened(flowables: Sequence[Flowable]) -> list[Flowable]:
+    """The same with half the space between them, and free to be parted."""
+    flat = [
+        one for each in flowables for one in (each._content if isinstance(each, KeepTogether) else [each])
+    ]
+    for each in flat:
+        style = each.style if isinstance(each, Paragraph) else each
+        style.spaceBefore, style.spaceAfter = each.getSpaceBefore() / 2, each.getSpaceAfter() / 2
+        if isinstance(each, Grid) and each.repeatRows:
+            each.setStyle(
+                TableStyle([(side, (0, 0), (-1, -1), 1.4) for side in ("TOPPADDING", "BOTTOMPADDING")])
+            )
+    return flat
+
+
+def _height(flowables: Sequence[Flowable], wide: float) -> float:
+    """What they take one below the other."""
+    high = before = 0.0
+    for each in flowables:
+        high += max(before, each.getSpaceBefore()) + each.wrap(wide, float("inf"))[1]
+        before = each.getSpaceAfter()
+    return high
+
+
+def _widths(table: Table) -> list[float]:
+    """Of each column, so that its words and the titles above it are not broken."""
+    rows = (table.head, *table.rows)
+    wide = [
+        max(_natural(row[k], bold=row is table.head) for row in rows) + 12 for k in range(len(table.head))
+    ]
+    at = 0
+    for words, span in table.over:
+        short = _natural(words, bold=True) + 12 - sum(wide[at : at + span])
+        wide[at : at + span] = [each + max(0.0, short) / span for each in wide[at : at + span]]
+        at += span
+    return wide
 
 
 def _narrowed(wide: list[float], room: float) -> list[float]:

@@ -66,7 +66,7 @@ def ranking(analysis: Analysis) -> Picture:
             )
     if facts["task"] != "multiclass":
         parts += [svg.text(46, high + 18, "lowest"), svg.text(wide - 10, high + 18, "highest", anchor="end")]
-    words = f"{len(frame)} patients ordered by their prediction out of fold"
+    words = f"{len(frame)} patients ordered by their prediction {outcome.how(facts)}"
     return Picture(wide, high + 26, tuple(parts), words, svg.legend(frame["group"], groups))
 
 
@@ -166,7 +166,7 @@ def _roc(analysis: Analysis, side: int) -> Picture:
         path = " ".join(f"{34 + side * x:.1f},{10 + side * (1 - y):.1f}" for x, y in points)
         parts.append(f'<polyline points="{path}" fill="none" stroke="{hues[name]}" stroke-width="2.2"/>')
     key = svg.swatches({short(name, 24): hues[name] for name in curves}) if several else ()
-    return Picture(side + 46, side + 40, tuple(parts), "ROC curve, out of fold", key)
+    return Picture(side + 46, side + 40, tuple(parts), f"ROC curve, {outcome.how(facts)}", key)
 
 
 def _agreement(analysis: Analysis, side: int) -> Picture:
@@ -188,7 +188,9 @@ def _agreement(analysis: Analysis, side: int) -> Picture:
         parts.append(svg.mark(34 + at(x), 10 + side - at(y), 3.0, "circle", theme.AGAINST))
     for value in (low, low + room):
         parts.append(svg.text(34 + at(value), side + 21, f"{value:.3g}", anchor="middle"))
-    return Picture(side + 46, side + 40, tuple(parts), "Predicted against measured, out of fold")
+    return Picture(
+        side + 46, side + 40, tuple(parts), f"Predicted against measured, {outcome.how(analysis.facts)}"
+    )
 
 
 def calibration(analysis: Analysis) -> Picture | None:

@@ -33,7 +33,7 @@ from milcore.progress import Progress
 if TYPE_CHECKING:
     from milcore.analysis import Analysis
 
-__all__ = ["check", "describe", "drafted", "html", "telling"]
+__all__ = ["check", "describe", "drafted", "html", "telling", "title"]
 
 _ORDER = (
     "(pairs of one fold, mean over repeats); 0.5 is chance, 1 is perfect; its interval is where this procedure lies on "
@@ -127,15 +127,15 @@ def telling(analysis: Analysis, *, wrong: int = 6) -> list[str]:
 
 def _cohort_page(analysis: Analysis, chosen: Sequence[str]) -> Page:
     facts = analysis.facts
+    believed = _beside(analysis) if facts.get("new") else [*_explanation(analysis), *_trust(analysis)]
     blocks: list[Block] = [
         Words(BANNER, "banner"),
-        Heading(f"Can “{analysis.settings.target}” be read from the cells?", 1),
+        Heading(title(analysis), 1),
         *_identity(analysis),
         Words(facts["verdict"]["words"], "finding"),
         *_ranking(analysis),
         *_cells(analysis),
-        *_explanation(analysis),
-        *_trust(analysis),
+        *believed,
         *_warnings(facts),
         *method.card(analysis),
         *method.steps(analysis),
@@ -143,6 +143,30 @@ def _cohort_page(analysis: Analysis, chosen: Sequence[str]) -> Page:
         *_all_patients(analysis, chosen),
     ]
     return Page(f"{short(analysis.settings.target, 40)}, the cohort", "cohort", tuple(blocks))
+
+
+def title(analysis: Analysis) -> str:
+    """The question that a report answers."""
+    if analysis.facts.get("new"):
+        return f"“{analysis.settings.target}” of new patients, by models of others"
+    return f"Can “{analysis.settings.target}” be read from the cells?"
+
+
+def _beside(analysis: Analysis) -> list[Block]:
+    """New patients beside the training cohort, in place of what cross-validation shows."""
+    facts = analysis.facts
+    blocks: list[Block] = [Heading("Do the models reach these patients?"), Words(trust.distance(facts))]
+    if rows := trust.transferred(facts):
+        few = "exploratory" in facts
+        if few:
+            blocks.append(Words("", lead="Exploratory: with so few patients no performance is claimed."))
+        named = tuple((_capital(name), here, there) for name, here, there in rows)
+        head = ("Score (95 % interval)", "these new patients", "training, out of fold")
+        inner: list[Block] = [Table(head, named, numbers=(1, 2))]
+        if outcome.fitted(facts):
+            inner.append(Figure(pictures.fit(analysis), "Of the new patients with a label."))
+        blocks.append(Group(tuple(inner), pale=few))
+    return blocks
 
 
 def _identity(analysis: Analysis) -> list[Block]:
@@ -173,7 +197,7 @@ def _ranking(analysis: Analysis) -> list[Block]:
     known = table["label"] != ""
     right = int((known & ~table["wrong"]).sum())
     unit, said = analysis.cohort.bag, []
-    if facts["classes"]:
+    if facts["classes"] and known.any():
         where = (
             "lie on their label's side of the threshold"
             if facts["task"] == "binary"
@@ -266,7 +290,7 @@ def _confounders(facts: dict[str, Any]) -> list[Block]:
 def _cells(analysis: Analysis) -> list[Block]:
     facts = analysis.facts
     blocks: list[Block] = [Heading("Which cells drive the predictions?"), *casepage.cautioned(analysis)]
-    table, classes = drivers.by_class(analysis).head(8), outcome.groups(analysis.facts)
+    table, classes = drivers.by_class(analysis).head(8), drivers.compared(analysis)
     listed: list[Block] = []
     if len(table):
         rows = tuple(
@@ -277,11 +301,17 @@ def _cells(analysis: Analysis) -> list[Block]:
             )
             for row in table.to_dict("records")
         )
-        names, n = tuple(short(name) for name in classes), len(classes)
+        names, n = tuple(short(name) or "all patients" for name in classes), len(classes)
         over = (("", 1), ("Mean contribution to the score in", n), ("Share of cells in", n))
         words = f"Positive argues for “{facts['towards']}”. Descriptive: judged with the outcome in view."
         numbers = tuple(range(1, 2 * n + 1))
         listed = [Table(("Phenotype", *names, *names), rows, numbers, over), Words(words, "quiet")]
+    if rule := drivers.rule(facts):
+        listed += [
+            Heading("A rule that can be counted", 3),
+            Listing(tuple(rule[:-1])),
+            Words(rule[-1], "quiet"),
+        ]
     picture = pictures.umap(analysis)
     caption = "All cells, alike cells close together (approximate UMAP), coloured by importance."
     if picture:

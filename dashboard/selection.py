@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -144,21 +143,3 @@ def _small(p: float) -> str:
     if not np.isfinite(p):
         return "not tested"
     return "<0.001" if p < 0.001 else f"{p:.2g}"
-
-
-def gating_words(facts: Mapping[str, Any]) -> list[str]:
-    """The gating rules, in sentences: what they enclose, and how their frequency does out of fold."""
-    found = facts.get("gating")
-    if not found:
-        return []
-    words = [
-        f"{theme.short(rule['words'], 90)} ({rule['cells']:,} cells, which argue {rule['argues']} "
-        f"{theme.short(rule['towards'], 30)})."
-        for rule in found["rules"]
-    ]
-    score = theme.interval(found[facts["main"]])
-    words.append(
-        f"Learnt anew in each fold and counted in the patients it had not seen, its frequency reaches "
-        f"{outcome.main(facts)} {score}. The rule above is learnt on all patients: descriptive."
-    )
-    return words

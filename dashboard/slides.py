@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from dashboard import casepage, drivers, outcome, pictures, report
+from dashboard import casepage, drivers, method, outcome, pictures, report
 from dashboard.document import BANNER, Block, Document, Figure, Heading, Listing, Page, Row, Table, Words
 from dashboard.theme import percent, short
 from milcore.progress import Progress
@@ -30,7 +30,7 @@ def describe(
     for k, name in enumerate(chosen):
         told.share((k + 1) / (len(chosen) + 1))
         pages += [_patient(analysis, name), _drivers(analysis, name)]
-    pages.append(_limits())
+    pages.append(_limits(analysis))
     numbered = tuple(
         Page(page.name, f"s{k}", (*page.blocks, Words(BANNER, "quiet"))) for k, page in enumerate(pages)
     )
@@ -41,11 +41,14 @@ def _verdict(analysis: Analysis) -> Page:
     facts = analysis.facts
     size = facts["cohort"]
     counts = f"{size['patients']:,} patients ({', '.join(outcome.counted(facts))}) · {size['cells']:,} cells"
-    title = f"Can “{short(analysis.settings.target, 60)}” be read from the cells?"
     return Page(
         "verdict",
         "",
-        (Heading(title, 1), Words(facts["verdict"]["words"], "finding"), Words(counts, "facts")),
+        (
+            Heading(report.title(analysis), 1),
+            Words(facts["verdict"]["words"], "finding"),
+            Words(counts, "facts"),
+        ),
     )
 
 
@@ -56,7 +59,7 @@ def _everyone(analysis: Analysis) -> Page:
 
 
 def _cells(analysis: Analysis) -> Page:
-    table, names = drivers.by_class(analysis).head(ROWS), outcome.groups(analysis.facts)
+    table, names = drivers.by_class(analysis).head(ROWS), drivers.compared(analysis)
     blocks: list[Block] = [Heading("Which cells drive the predictions?"), *casepage.cautioned(analysis)]
     if len(table):
         rows = tuple(
@@ -64,7 +67,7 @@ def _cells(analysis: Analysis) -> Page:
             for row in table.to_dict("records")
         )
         over = (("", 1), (f"Mean contribution ({outcome.unit(analysis.facts)})", len(names)))
-        head = ("Phenotype", *(short(name) for name in names))
+        head = ("Phenotype", *(short(name) or "all patients" for name in names))
         blocks.append(Table(head, rows, tuple(range(1, len(head))), over))
     picture = pictures.umap(analysis)
     if picture:
@@ -100,9 +103,9 @@ def _drivers(analysis: Analysis, patient: str) -> Page:
     return Page(patient, "", tuple(blocks))
 
 
-def _limits() -> Page:
+def _limits(analysis: Analysis) -> Page:
     items = (
-        "Found inside one cohort, by cross-validation; nothing external.",
+        method.reach(analysis.facts),
         "Importance says what the model used, not what causes the outcome.",
         "A range over retrained models is not a confidence interval.",
     )

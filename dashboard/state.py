@@ -194,6 +194,15 @@ def open_analysis(key: str) -> None:
     _forget_cells()
 
 
+def visit(key: str) -> None:
+    """Looks at any analysis of the workspace, with its cohort."""
+    facts = places.read_json(workspace().analysis(key) / "analysis.json") or {}
+    cohort = str(facts.get("cohort", {}).get("fingerprint", ""))[:16]
+    if session().cohort != cohort:
+        open_cohort(cohort)
+    open_analysis(key)
+
+
 def _forget_cells() -> None:
     """Places of one analysis mean nothing in another."""
     jump(only_by="", only="", selection="", view="", layout="", map_features=[])
@@ -235,8 +244,8 @@ def arrive() -> None:
         open_cohort(job.result)
     elif job.state == "done" and job.kind == "lay out":
         now.layout = job.result if job.request["analysis"] == now.analysis else now.layout
-    elif job.state == "done" and job.request.get("cohort") == now.cohort:
-        open_analysis(job.result)
+    elif job.state == "done" and (job.kind == "predict" or job.request.get("cohort") == now.cohort):
+        visit(job.result)
 
 
 def providers() -> list[str]:
@@ -367,9 +376,14 @@ def _analysis(root: str, key: str) -> Analysis:
 
 
 def analyses() -> list[tuple[str, dict[str, Any]]]:
-    """(id, facts) of the analyses of this tab's cohort, the newest first."""
+    """(id, facts) of the analyses of this tab's cohort, the newest first, then those of its patients as new ones."""
     found = cohort()
     return workspace().analyses(found.fingerprint) if found is not None else []
+
+
+def trained() -> list[tuple[str, dict[str, Any]]]:
+    """Of `analyses` those that were trained on the cohort."""
+    return [(key, facts) for key, facts in analyses() if not facts.get("new")]
 
 
 def newest_job(kind: str, **asked: str) -> Job | None:

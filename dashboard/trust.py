@@ -54,7 +54,12 @@ KINDS = (
 
 
 def caution(facts: Mapping[str, Any]) -> str:
-    """What must stand before any patient or cell of a cohort that does not carry a claim; empty where it does."""
+    """What must stand before any patient or cell of a cohort that does not carry a claim, or of new patients; empty
+    where nothing must."""
+    if facts.get("new"):
+        words = "New patients, scored by all models together: not out of fold."
+        claims = facts["model"]["verdict"]["kind"] == "signal"
+        return words if claims else f"{words} The cohort these models come from carries no claim."
     return {
         "none": "No signal was found in this cohort: what follows describes a model that cannot tell the labels apart.",
         "unclear": "This cohort carries no claim: what follows describes the model, and may be chance.",
@@ -82,7 +87,10 @@ def faithful(analysis: Analysis) -> str:
         found["random"]["low"][at],
         found["random"]["high"][at],
     )
-    verdict = "more than" if mine > high else "less than" if mine < low else "no more than"
+    if not _rounded(mine):
+        return "Taking away the most important tenth of the cells does not change the score: it rests on none of them."
+    more, less = (_rounded(mine) > _rounded(high), _rounded(mine) < _rounded(low))
+    verdict = "more than" if more else "less than" if less else "no more than"
     words = (
         f"Taking away the most important tenth of the cells {_moves(mine)} the score by {_amount(abs(mine))} "
         f"({outcome.unit(analysis.facts)}), {verdict} a random tenth would ({_amount(low)} to {_amount(high)})"
@@ -92,6 +100,8 @@ def faithful(analysis: Analysis) -> str:
 
 def unseen_here(facts: Mapping[str, Any], place: int) -> str:
     """One sentence: which models scored the patient in this row of the predictions."""
+    if facts.get("new"):
+        return f"A new patient, scored by all {facts['folds'] * facts['repeats']} models together."
     found = facts.get("dealt")
     if not found:
         return "Scored by models that never saw this patient."
@@ -113,8 +123,15 @@ def faithful_here(found: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[s
             "Whether this explanation is faithful was not assessed: needs two repeats and two cells.",
         )
     mine, (low, high) = found["importance"]["tenth"], found["random"]["tenth"]
+    if not _rounded(mine):
+        words = "Without the most important tenth of this patient's cells the score is the same."
+        return "No better than chance", words
     badge = (
-        "Faithful to the model" if mine > high else "Not faithful" if mine < low else "No better than chance"
+        "Faithful to the model"
+        if _rounded(mine) > _rounded(high)
+        else "Not faithful"
+        if _rounded(mine) < _rounded(low)
+        else "No better than chance"
     )
     words = (
         f"Without the most important tenth of this patient's cells the score moves by {_amount(mine)} "
@@ -128,9 +145,10 @@ def steady_here(facts: Mapping[str, Any], place: int) -> tuple[str, str]:
     found = facts.get("stability")
     value = None if not found else found["patients"][place]
     if value is None:
+        why = "of new patients" if facts.get("new") else "under 4 repeats"
         return (
             "Stability not assessed",
-            "Whether retrained models agree on these cells: not assessed under 4 repeats.",
+            f"Whether retrained models agree on these cells: not assessed {why}.",
         )
     badge = "Steady" if value >= STEADY else "Partly steady" if value >= PARTLY else "Unsteady"
     rest = "" if value >= PARTLY else " Do not read single cells of this patient."
@@ -299,6 +317,25 @@ def calibrated(facts: Mapping[str, Any]) -> str:
     return f"{words}. On the whole they are {level}: intercept {theme.interval(off)}, 0 is right."
 
 
+def distance(facts: Mapping[str, Any]) -> str:
+    """One sentence: how many of the new cells lie far from the training cells."""
+    found = facts["distance"]
+    return (
+        f"{theme.percent(found['far'])} of these cells lie farther from the training cells than 99 % of those do from "
+        f"the cells of other patients; of a training patient’s cells it was {theme.percent(found['far_in_training'])} "
+        "at most."
+    )
+
+
+def transferred(facts: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """(score, of the new patients, of the training cohort out of fold) where new patients have labels."""
+    own = facts["model"]["scores"]
+    return [
+        (theme.score_name(name), theme.interval(score), theme.interval(own[name]) if name in own else "n/a")
+        for name, score in facts.get("scores", {}).items()
+    ]
+
+
 def _moves(change: float) -> str:
     return "raises" if change < 0 else "lowers"
 
@@ -313,9 +350,16 @@ def _beside(mine: float, attention: float) -> str:
 
 def _amount(value: float) -> str:
     """Log-odds with two significant digits and at most two decimals."""
-    size = abs(value)
-    digits = 2 if size < 1 else 1 if size < 10 else 0
-    return f"{round(value, digits) + 0.0:.{digits}f}"
+    return f"{_rounded(value):.{_digits(value)}f}"
+
+
+def _rounded(value: float) -> float:
+    """As it is shown: what reads alike is not called more or less."""
+    return round(value, _digits(value)) + 0.0
+
+
+def _digits(value: float) -> int:
+    return 2 if abs(value) < 1 else 1 if abs(value) < 10 else 0
 
 
 def probed(facts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

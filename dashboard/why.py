@@ -77,8 +77,8 @@ def without_groups(analysis: Analysis, patient: str) -> pd.DataFrame:
 
 
 def sign_holds(analysis: Analysis, patient: str, table: pd.DataFrame) -> list[str]:
-    """For each of the patient's groups, in how many repeats its contribution has the sign of its mean."""
-    repeats, rows = int(analysis.facts["repeats"]), analysis.phenotypes.patients
+    """For each of the patient's groups, in how many trainings its contribution has the sign of its mean."""
+    repeats, rows = len(analysis.mixture.base), analysis.phenotypes.patients
     if repeats < ASSESSED or "region" in rows:
         return ["not assessed"] * len(table)
     own = rows[rows["patient"].astype(str) == patient].set_index("phenotype")["same_sign"]

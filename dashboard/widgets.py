@@ -56,12 +56,14 @@ LOOK = """<style>
 
 STAGES = {
     "reading": "Reading tables",
+    "matching": "Matching features",
     "neighbours": "Neighbours",
     "neighbourhood": "Neighbourhood model",
     "attention": "Attention model",
     "mean": "Mean model",
     "topk": "Top-share model",
     "evidence": "Evidence of cells",
+    "distance": "Distance from training cells",
     "validation": "Test against chance",
     "phenotypes": "Phenotypes",
     "drivers": "What phenotypes are worth",

@@ -225,6 +225,28 @@ def lay_out(request: dict[str, Any], workspace: Workspace, progress: Progress) -
         return layouts.keep(workspace, request["analysis"], layout, made)
 
 
+def predict(request: dict[str, Any], workspace: Workspace, progress: Progress) -> str:
+    """Tables of new patients, scored by the models of an analysis, to an analysis in the workspace; its id, the job's.
+    Their cohort stands beside it, as the views look for it there."""
+    from milcore.cohort import Cohort
+    from milcore.prediction import open_model, read_new
+    from milcore.prediction import predict as run
+
+    scorer, trained_on = open_model(workspace.analysis(request["analysis"]))
+    patients = Path(request["patients"]) if request["patients"] else None
+    cells = [Path(file) for file in request["cells"]]
+    room(workspace.root, sum(file.stat().st_size for file in cells if file.is_file()))
+    cohort = read_new(scorer, cells, patients=patients, progress=progress)
+    found = run(scorer, cohort, trained_on=trained_on, progress=progress)
+    with progress.stage("saving"):
+        place = workspace.cohort(found.cohort.fingerprint[:16])
+        if not workspace.has_cohort(place.name):
+            found.cohort.save(place)
+        found.beside(Cohort.open(place)).save(workspace.analysis(request["job"]))
+        workspace.note(request["job"], of=request["analysis"])
+    return str(request["job"])
+
+
 def warm() -> None:
     """Imports what jobs need and lets numba compile UMAP, so that the first job does not wait for it."""
     import numpy as np
@@ -236,4 +258,9 @@ def warm() -> None:
     umap.UMAP(n_neighbors=5, n_epochs=5, init="random").fit(np.random.default_rng(0).random((200, 5)))
 
 
-KINDS_OF_MILSCOPE: Mapping[str, Work] = {"read": read, "analyse": analyse, "lay out": lay_out}
+KINDS_OF_MILSCOPE: Mapping[str, Work] = {
+    "read": read,
+    "analyse": analyse,
+    "predict": predict,
+    "lay out": lay_out,
+}

@@ -79,9 +79,11 @@ class Workspace:
         return list(_described(self.root / "cohorts", "cohort.json"))
 
     def analyses(self, fingerprint: str) -> list[tuple[str, dict[str, Any]]]:
-        """(id, analysis.json) of every analysis of one cohort, the newest first."""
+        """(id, analysis.json) of every analysis of one cohort, the newest first; those in which its patients are new
+        to the models go last."""
         every = _described(self.root / "analyses", "analysis.json")
-        return [(key, facts) for key, facts in every if facts["cohort"]["fingerprint"] == fingerprint]
+        found = [(key, facts) for key, facts in every if facts["cohort"]["fingerprint"] == fingerprint]
+        return sorted(found, key=lambda each: bool(each[1].get("new")))
 
     def claim(self) -> IO[str]:
         """Makes the folder one's own until the file that is returned is closed, or the process ends, whatever way it
@@ -160,7 +162,8 @@ class Workspace:
         return list(_described(self.root / "analyses", "analysis.json"))
 
     def about(self, key: str) -> dict[str, Any]:
-        """What the user added to an analysis: `name`, and `slides`, the patients of its presentation."""
+        """What was added to an analysis: `name`, what the user calls it, `slides`, the patients of its presentation,
+        and `of`, the analysis whose models scored these new patients."""
         return read_json(self.analysis(key) / "about.json") or {}
 
     def note(self, key: str, **facts: Any) -> None:

@@ -150,6 +150,12 @@ class Analysis:
         cells = self.cells.assign(**dict(zip(columns, every[shown].T, strict=True)))
         return replace(self, cells=cells, layout=shown, layouts=every)
 
+    def beside(self, cohort: Cohort) -> Analysis:
+        """The same with its cohort in a folder of its own, which is not kept inside once more."""
+        path = str(cohort.path.resolve()) if cohort.path else "cohort"
+        told = self.facts["cohort"] | {"path": path}
+        return replace(self, cohort=cohort, facts=self.facts | {"cohort": told})
+
     def lost(self, cells: np.ndarray) -> np.ndarray:
         """(R, B, K) what every patient's score loses when some cells (indices or a mask) are not counted: 0 for those
         that lose none, NaN where no cell would be left."""

@@ -44,7 +44,8 @@ def with_owners(
 
     A pattern the user gave is obeyed; else one is proposed. Where the patients file knows the ids of one way to tell
     patients apart, that way is taken; where it lists these as images of patients, its patients own them, so that no
-    fold parts them. MilError for a pattern that does not fit, and where the user named the images as patients.
+    fold parts them. MilError for a pattern that does not fit, but for that of a trained model, which is then put aside,
+    and where the user named the images as patients.
     """
     theirs = _theirs(cells, columns, outcomes)
     told, settled, notes = _told_apart(cells, replace(columns, patient=None) if theirs else columns, outcomes)
@@ -69,7 +70,14 @@ def _told_apart(
     if columns.pattern:
         source = columns.names_in
         pattern = _without_ending(columns.pattern) if source is None else columns.pattern
-        return _taken_apart(cells, columns, _Way(pl.Series(), pattern, source), asked=True)
+        try:
+            return _taken_apart(cells, columns, _Way(pl.Series(), pattern, source), asked=True)
+        except MilError:
+            if not columns.trained:
+                raise
+        words = f"Names do not fit the pattern '{pattern}' of the training tables, so owners were recognised anew."
+        cells, columns, said = _told_apart(cells, replace(columns, pattern="", names_in=None), outcomes)
+        return cells, columns, [Note("from_names", words), *said]
     found = {role.role: role for role in named_roles(cells.frame, columns, cells.tool)}
     patient = found.get("patient")
     if patient is not None and patient.kind != "sample_as_patient":

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from milcore import validation
+from milcore import judgement, validation
 from milcore.analysis import VERSION, Analysis
 from milcore.case import Case
 from milcore.cohort import Cohort, Note
@@ -34,7 +34,7 @@ from milcore.results import cells_table, count_regions, level_of, predictions_ta
 from milcore.scorer import MODEL, Reference, Scorer
 from milcore.seen import Seen
 from milcore.stacking import Mixture
-from milcore.tasks import Survival, Task, as_text
+from milcore.tasks import Multiclass, Survival, Task, as_text
 from milcore.training import Member, Settings, apply
 
 __all__ = ["open_model", "predict", "read_new"]
@@ -115,12 +115,16 @@ def predict(
     groups = _phenotypes(scorer, points)
     table = cells_table(*given, shown=shown, alone=alone, groups=groups, coordinates=placed)
     facts = _facts(scorer, fitting, task, [*cohort.notes, *notes])
-    worth = _worth(scorer, fitting, task, groups, (members, mixture, shown))
-    facts |= {"phenotyping": {"how": groups.how, "test": worth.test}, "phenotypes": in_short(worth)}
+    settings = Settings.from_json(scorer.card["settings"])
+    together = Plan(np.zeros(mixture.base.shape, int), 1, task.labelled, fitting.groups)
+    case = Case(fitting, settings, task, everyone, together)
+    worth = _worth(case, groups, (members, mixture, shown))
+    facts["counts"] = judgement.counts(case)
     facts |= _validated(scorer, level_of(mixture, shown.score), fitting, task)
+    facts["verdict"] = {"kind": "new", "words": _verdict(facts, fitting)}
+    facts |= {"phenotyping": {"how": groups.how, "test": worth.test}, "phenotypes": in_short(worth)}
     facts["distance"] = {"far": float(far.mean()), "far_in_training": float(scorer.seen.limit[1])}
     facts["timings"] = {name: round(seconds, 3) for name, seconds in progress.timings.items()}
-    settings = Settings.from_json(scorer.card["settings"])
     return Analysis(fitting, settings, facts, predictions, table, worth, members, mixture)
 
 
@@ -189,9 +193,8 @@ def _validated(scorer: Scorer, level: np.ndarray, cohort: Cohort, task: Task) ->
     known, card = task.labelled, scorer.card
     words = pd.Series(task.words()[known])
     enough = words.nunique() > 1 if not isinstance(task, Survival) else np.nansum(task.y[:, 1]) > 1
-    counts = {"labelled": int(known.sum()), "unlabelled": int((~known).sum())}
     if not enough:
-        return {"counts": counts}
+        return {}
     together = Plan(np.zeros((1, cohort.B), int), 1, known, cohort.groups)
     cut = card.get("threshold", 0.5)
     scores = validation.scores(
@@ -202,8 +205,25 @@ def _validated(scorer: Scorer, level: np.ndarray, cohort: Cohort, task: Task) ->
         widening=1.0,
         seed=card["settings"]["seed"],
     )
+    out = {"scores": scores, "roc": validation.roc(level.mean(0)[None], together, task)}
+    if isinstance(task, Multiclass):
+        out["confusion"] = validation.confusion(level.mean(0)[None], task)
     few = validation.too_few(together, task)
-    return {"counts": counts, "scores": scores} | ({"exploratory": few} if few else {})
+    return {name: found for name, found in out.items() if found} | ({"exploratory": few} if few else {})
+
+
+def _verdict(facts: dict[str, Any], cohort: Cohort) -> str:
+    """What may be said of new patients: by how many models they were scored, and how well, where they have labels."""
+    models, main = facts["folds"] * facts["repeats"], facts["main"]
+    words = (
+        f"{cohort.B:,} new {cohort.bag}{'' if cohort.B == 1 else 's'}, scored by all {models} models together"
+    )
+    if main not in facts.get("scores", {}):
+        return f"{words}; too few of them have a label to say how well."
+    here, there = (validation.figure(main, one["scores"][main]) for one in (facts, facts["model"]))
+    claim = f". Exploratory ({facts['exploratory'].split(';')[0]})" if "exploratory" in facts else ""
+    known = f"on the {cohort.B - facts['counts']['unlabelled']:,} with a label"
+    return f"{words}{claim}: {here} {known}; in training, out of fold, {there}."
 
 
 # ---------------------------------------------------------------- all models together
@@ -245,19 +265,10 @@ def _phenotypes(scorer: Scorer, points: np.ndarray) -> Phenotypes:
     return Phenotypes(names, kind, means, f"Each cell counts as what the nearest {nearest_ones} is.")
 
 
-def _worth(
-    scorer: Scorer,
-    cohort: Cohort,
-    task: Task,
-    groups: Phenotypes,
-    explained: tuple[dict[str, Member], Mixture, Shown],
-) -> Effects:
+def _worth(case: Case, groups: Phenotypes, explained: tuple[dict[str, Member], Mixture, Shown]) -> Effects:
     """What the phenotypes are worth among the new patients; all models score all of them, so there is one fold."""
     members, mixture, shown = explained
-    settings, everyone = Settings.from_json(scorer.card["settings"]), np.ones(cohort.B, bool)
-    together = Plan(np.zeros(mixture.base.shape, int), 1, task.labelled, cohort.groups)
-    case = Case(cohort, settings, task, everyone, together)
-    features = named(cohort, context=settings.context)
+    features = named(case.cohort, context=case.settings.context)
     return effects(case, groups, features, members=members, mixture=mixture, score=shown.score)
 
 

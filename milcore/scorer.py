@@ -45,6 +45,7 @@ CARD = (
     *("folds", "repeats", "threshold", "pooling", "scores", "null", "verdict", "versions"),
 )
 READ_AS = ("patient", "region", "cell", "x", "y", "cell_type")  # roles of columns that new tables share
+READ_HOW = {"pattern": str, "names_in": str, "merge_labels": bool}  # what else they share
 FREE = -1  # a length that the file may choose
 USE = "Research use only. Not for diagnosis or treatment decisions."
 
@@ -90,7 +91,7 @@ class Scorer:
             raise MilError(problem, str(file.parent), fix)
         try:
             return _read(file)
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             problem = f"The model in '{file.name}' cannot be used: {error}"
             raise MilError(problem, str(file), "Run the analysis again.") from None
 
@@ -106,7 +107,8 @@ def card_of(facts: dict[str, Any]) -> dict[str, Any]:
 def scorer_card(facts: dict[str, Any], cohort: Cohort, ready: Preparation) -> dict[str, Any]:
     """The model card, with all that is needed to read the tables of new patients as those of the cohort were."""
     roles = {role["name"]: role["role"] for role in cohort.source.get("columns", [])}
-    columns = {role: name for name, role in roles.items() if role in READ_AS}
+    mapping = cohort.source.get("mapping", {}).get("columns", {})
+    columns = {what: mapping[what] for what in (*READ_AS, *READ_HOW) if mapping.get(what)}
     words = [name for name, role in roles.items() if role == "feature" and name not in cohort.names]
     return card_of(facts) | {
         "version": VERSION,
@@ -184,6 +186,7 @@ def _check_card(card: Any) -> None:
     ):
         problem = f"unknown task '{card['task']}'"
         raise ValueError(problem)
+    _check_columns(card["columns"])
     whole = [card["repeats"], card["folds"], card["preparation"]["context"]]
     if not all(type(n) is int and n >= least for n, least in zip(whole, (1, 2, 0), strict=True)):
         problem = f"numbers out of range: {whole}"
@@ -191,6 +194,15 @@ def _check_card(card: Any) -> None:
     for what, given in (("features", names), ("phenotypes", card["phenotypes"])):
         if not given or not all(isinstance(name, str) for name in given) or len(set(given)) != len(given):
             problem = f"{what} without names of their own"
+            raise ValueError(problem)
+
+
+def _check_columns(columns: Any) -> None:
+    """ValueError unless these are words on how tables are read."""
+    kinds = dict.fromkeys(READ_AS, str) | READ_HOW
+    for what, said in columns.items():
+        if type(said) is not kinds.get(what):
+            problem = f"it reads {what!r:.40} as {said!r:.40}"
             raise ValueError(problem)
 
 

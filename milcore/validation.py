@@ -22,6 +22,7 @@ __all__ = [
     "WIDENED",
     "confusion",
     "difference",
+    "figure",
     "leading",
     "resampled",
     "roc",
@@ -242,7 +243,7 @@ def verdict(
     interval beyond chance and a null that was passed; and enough patients (see too_few). Where there is none, a group
     of cells may still stand out by itself (see associations): a global score can miss a rare one."""
     value = measured[task.main]
-    figures = f"{NAMES[task.main]} {value['value']:.2f} ({value['low']:.2f} to {value['high']:.2f})"
+    figures = figure(task.main, value)
     if chance:
         figures += f"; permuted labels, neighbourhoods alone: p = {_p(chance['p'])}"
     does, whether, fails = _told(task)
@@ -261,6 +262,11 @@ def verdict(
     else:
         kind, words = "none", f"No signal found: the cells do not {fails} better than chance"
     return {"kind": kind, "words": f"{words}{';' if ':' in words else ':'} {figures}."}
+
+
+def figure(name: str, score: dict[str, Any]) -> str:
+    """A score with its name and interval: 'AUROC 0.81 (0.64 to 0.93)'."""
+    return f"{NAMES[name]} {score['value']:.2f} ({score['low']:.2f} to {score['high']:.2f})"
 
 
 def _standing_out(chance: dict[str, Any] | None) -> str:

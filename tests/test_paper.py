@@ -86,6 +86,19 @@ def test_any_text_is_set(name: str, shown: str, tmp_path: Path) -> None:
     assert shown in words_of(paper.pdf(document), tmp_path).replace("x x", "xx")
 
 
+@pytest.mark.parametrize("size", paper.SIZES)
+def test_a_patient_takes_one_sheet(analysis: Analysis, size: str) -> None:
+    document = report.describe(analysis, patients=["P01", "P02", NASTY])
+    patients = Document("T", document.pages[1:])
+    assert len(patients.pages) == len(sheets(paper.pdf(patients, size=size))) == 3
+    long = Page("long", "p0", (Words("word " * 3000), *document.pages[1].blocks), one_sheet=True)
+    assert len(sheets(paper.pdf(Document("T", (long,)), size=size))) > 2, "more than fits is set as ever"
+
+
+def sheets(content: bytes) -> list[bytes]:
+    return re.findall(rb"/Type /Page\b(?!s)", content)
+
+
 def test_letters_the_font_lacks_stay_apart() -> None:
     ink.fonts()
     assert ink.spelled("王") != ink.spelled("李")
@@ -94,7 +107,7 @@ def test_letters_the_font_lacks_stay_apart() -> None:
 def test_a_long_table_runs_over_sheets_under_its_head(tmp_path: Path) -> None:
     rows = tuple((f"patient {k}", "a " * 120) for k in range(90))
     content = paper.pdf(one(Table(("who", "what"), rows)))
-    assert content.count(b"/Type /Page\n") + content.count(b"/Type /Page ") > 3
+    assert len(sheets(content)) > 3
 
 
 def test_every_element_of_our_pictures_can_be_drawn(analysis: Analysis) -> None:

@@ -16,7 +16,7 @@ from milcore.chain import analyse
 from milcore.cohort import Cohort
 from milcore.errors import MilError
 from milcore.prediction import predict, read_new
-from milcore.readers import read_cohort
+from milcore.readers import Columns, read_cohort
 from milcore.scorer import MODEL, Scorer
 from milcore.training import Settings
 from tests.planted import planted
@@ -202,6 +202,34 @@ def test_a_table_of_cell_types_lacks_none_that_nobody_has(tmp_path: Path) -> Non
     assert np.ptp(found.predictions["score"]) < 1e-6, "all cells are of one type"
 
 
+def test_names_of_files_are_taken_apart_as_in_training(tmp_path: Path) -> None:
+    """A folder of files `<lab>-<patient>-<core>`: neither patient nor region is a column."""
+    rng, scores = np.random.default_rng(4), pd.DataFrame({"patient": [f"{k:02d}" for k in range(12)]})
+    for place, first in (("train", 0), ("new", 50)):
+        (tmp_path / place).mkdir()
+        for k in range(12):
+            values = pd.DataFrame(rng.normal(k % 2, 1, (40, 3)), columns=["A", "B", "C"])
+            for core in "ab":
+                values.to_csv(tmp_path / place / f"lab-{first + k:02d}-{core}.csv", index=False)
+    scores.assign(outcome=["no", "yes"] * 6).to_csv(tmp_path / "patients.csv", index=False)
+    columns = Columns(pattern="lab-{patient}-{region}.csv")
+    cohort = read_cohort(
+        sorted((tmp_path / "train").glob("*.csv")), patients=tmp_path / "patients.csv", columns=columns
+    )
+    settings = Settings(target="outcome", pooling="neighbourhood", repeats=1, permutations=0)
+    scorer = analyse(cohort, settings).scorer
+    assert scorer is not None
+    assert scorer.card["columns"] == {"pattern": "lab-{patient}-{region}"}
+    new = read_new(scorer, sorted((tmp_path / "new").glob("*.csv")))
+    assert list(new.patients["patient"]) == [str(50 + k) for k in range(12)]
+    assert set(new.cells["region"]) == {"a", "b"}
+    one = pd.read_csv(tmp_path / "new" / "lab-50-a.csv").assign(patient="X")
+    one.to_csv(tmp_path / "others.csv", index=False)
+    other = read_new(scorer, [tmp_path / "others.csv"])
+    assert list(other.patients["patient"]) == ["X"]
+    assert any("do not fit the pattern 'lab-{patient}-{region}'" in note.words for note in other.notes)
+
+
 def test_predict_on_the_command_line(tiny_run: tuple[Path, str, str], tmp_path: Path) -> None:
     table = (
         cells()
@@ -211,7 +239,7 @@ def test_predict_on_the_command_line(tiny_run: tuple[Path, str, str], tmp_path: 
     table[table.columns[::-1]].to_csv(tmp_path / "cells.csv", index=False)
     done = milscope("predict", tiny_run[0], tmp_path / "cells.csv", "--out", tmp_path / "new")
     assert done.returncode == 0, done.stderr
-    assert "16 new patients" in done.stdout
+    assert "16 new patients, scored by all 10 models together; too few" in done.stdout
     assert "ignored (1): 'more'" in done.stdout
     assert "name of a training patient (16)" in done.stdout
     assert "'m2'" in done.stdout, "a constant feature is used, and its shift said"
@@ -255,6 +283,9 @@ HOSTILE: dict[str, Callable[[Path], object]] = {
     "a pooling with a path": rewritten(lambda t, c: c["pooling"]["members"].update({"../../x": {}})),
     "another version": rewritten(lambda t, c: c.update(version=99)),
     "folds without end": rewritten(lambda t, c: c.update(folds=10**12)),
+    "columns that are none": rewritten(lambda t, c: c.update(columns={"trained": True})),
+    "a column that is no text": rewritten(lambda t, c: c.update(columns={"patient": {"a": 1}})),
+    "columns in a list": rewritten(lambda t, c: c.update(columns=["patient"])),
     "an unknown setting": rewritten(lambda t, c: c["settings"].update(run="rm")),
     "a card that is a list": rewritten(lambda t, c: (c.clear(), t.clear())),
 }

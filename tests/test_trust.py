@@ -49,6 +49,17 @@ def test_faithfulness_beside_chance_and_attention(
     assert words.endswith(rest)
 
 
+def test_what_reads_alike_is_not_called_more() -> None:
+    """A model without signal: everything rounds to 0.00."""
+    words = trust.faithful(analysis(faithfulness=deleted(0.002, 0.001, -0.001, 0.001)))
+    assert words.startswith("Taking away the most important tenth of the cells does not change the score")
+    assert "more than" not in words
+    alike = trust.faithful(analysis(faithfulness=deleted(0.044, 0.0)))
+    assert "lowers the score by 0.04 (log-odds), no more than" in alike
+    found = {"importance": {"tenth": 0.001}, "random": {"tenth": [-0.002, 0.0]}}
+    assert trust.faithful_here(found, {"task": "binary"})[0] == "No better than chance"
+
+
 def test_attention_is_not_compared_where_nothing_attends() -> None:
     alone = {"members": {"neighbourhood": {}}}
     words = trust.faithful(analysis(pooling=alone, faithfulness=deleted(5.1, 2.9)))

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from dashboard.comparing import Agreement
 
 Kept = Sequence[tuple[str, dict[str, Any]]]
-NEEDED = {"settings", "cohort", "verdict", "scores", "main"}  # facts of a list; a damaged folder lacks some
-VERDICTS = {"signal": "signal", "none": "no signal", "unclear": "unclear"}
+NEEDED = {"settings", "cohort", "verdict", "main"}  # facts of a list; a damaged folder lacks some
+VERDICTS = {"signal": "signal", "none": "no signal", "unclear": "unclear", "new": "new patients"}
 
 
 @widgets.caught
@@ -54,7 +54,7 @@ def _table(kept: Kept) -> list[int]:
             "Cohort": theme.short(state.cohort_name(facts["cohort"]["fingerprint"][:16]), 40),
             "Target": theme.short(facts["settings"]["target"], 30),
             "Verdict": VERDICTS.get(facts["verdict"]["kind"], ""),
-            "Score": f"{outcome.main(facts)} {theme.interval(facts['scores'][facts['main']])}",
+            "Score": outcome.score(facts) or "no labels",
             "Made": _when(key),
             "Size": f"{home.size(key) / 1e6:,.1f} MB",
         }
@@ -83,10 +83,14 @@ def _one(key: str, facts: dict[str, Any]) -> None:
     there = state.workspace().has_cohort(_cohort_of(facts))
     with st.container(horizontal=True, vertical_alignment="bottom"):
         if st.button("Open", type="primary", disabled=not there):
-            _open(key, facts)
+            _open(key)
             state.go("predictions")
-        if st.button("Repeat with other settings", disabled=not there):
-            _open(key, facts)
+        new = bool(facts.get("new"))
+        if not new and st.button("Score new patients", disabled=not there):
+            _open(key)
+            state.go("predictions")
+        if not new and st.button("Repeat with other settings", disabled=not there):
+            _open(key)
             _fill(facts["settings"], facts)
             state.go("train")
         name = st.text_input("Name", value=title(key, facts), max_chars=60, key=f"name-{key}", width=260)
@@ -102,10 +106,8 @@ def _cohort_of(facts: dict[str, Any]) -> str:
     return str(facts["cohort"]["fingerprint"][:16])
 
 
-def _open(key: str, facts: dict[str, Any]) -> None:
-    if state.session().cohort != _cohort_of(facts):
-        state.open_cohort(_cohort_of(facts))
-    state.open_analysis(key)
+def _open(key: str) -> None:
+    state.visit(key)
     state.jump(clicks=state.session().clicks + 1)
 
 
@@ -173,7 +175,7 @@ def _paired(apart: dict[str, float] | None, names: list[str], score: str) -> str
 
 def _alike(found: Agreement | None) -> str:
     if found is None:
-        return "They are of different cohorts, so there are no cells in common."
+        return "They are of different cohorts, or of new patients, so their cells are not compared."
     return (
         f"Evidence of cells: rank correlation within patients {found.median:.2f} in the median (middle half "
         f"{found.low:.2f} to {found.high:.2f}, {found.patients} patients). Scores of patients: {found.predictions:.2f}."

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from dashboard import kept, outcome, picks, selection, state, theme, widgets
+from dashboard import drivers, kept, outcome, picks, selection, state, theme, widgets
 from milcore.selections import Without, cohort_without, differences, patient_without
 
 if TYPE_CHECKING:
@@ -94,7 +94,8 @@ def _what_if(analysis: Analysis, chosen: np.ndarray) -> None:
         b = analysis.cohort.position(now.patient)
         if chosen[analysis.cohort.rows(b)].any():
             _one_patient(analysis, now.patient, patient_without(analysis, b, chosen))
-    widgets.quiet("Out of fold. Nothing is trained again; model, features and neighbours are unchanged.")
+    how = outcome.how(facts).capitalize()
+    widgets.quiet(f"{how}. Nothing is trained again; model, features and neighbours are unchanged.")
 
 
 def _one_patient(analysis: Analysis, patient: str, found: Without) -> None:
@@ -199,7 +200,7 @@ def phenotypes(analysis: Analysis) -> None:
     alt = "Phenotypes, what they are worth and how steady that is"
     rows = widgets.table(table, "phenotypes", alt=alt, most={"phenotype": 260})
     _take(picks.of_class("phenotype", str(table["phenotype"].iloc[rows[0]])) if rows else "")
-    if words := selection.gating_words(analysis.facts):
+    if words := drivers.rule(analysis.facts):
         st.subheader("A rule that can be counted", anchor=False)
         widgets.say(*words[:-1])
         widgets.quiet(words[-1])

@@ -13,8 +13,7 @@ import streamlit as st
 from dashboard import figures, state, theme, widgets
 from dashboard.jobs import Job
 from dashboard.targets import targets
-from dashboard.views import roles
-from dashboard.workspace import TABLES, tables_in
+from dashboard.views import doors, roles
 
 if TYPE_CHECKING:
     from milcore.cohort import Cohort, Note
@@ -131,54 +130,18 @@ def _doors() -> None:
 
 def _upload() -> None:
     st.subheader("Upload tables", anchor=False)
-    kinds = sorted({ending.rsplit(".", 1)[-1] for ending in TABLES})
-    # A form: its button waits for files still on their way, which a plain button does not; its click was lost.
-    with st.form("upload", border=False):
-        cells = st.file_uploader(
-            "Cells: CSV, Parquet, h5ad, FCS, or a zip of many",
-            type=kinds,
-            accept_multiple_files=True,
-            key="up-cells",
-        )
-        patients = st.file_uploader(
-            "Patients: Excel, CSV or TSV (optional)",
-            type=["xlsx", "csv", "tsv", "txt", "gz"],
-            key="up-patients",
-        )
-        asked = st.form_submit_button("Read the upload")
-    if asked and not cells:
-        widgets.card("stop", "No cell table was chosen.", "Choose a file under Cells, then read again.")
-    elif asked:
-        home = state.workspace()
-        kept = [home.keep_upload(file.name, file) for file in cells]
-        about = home.keep_upload(patients.name, patients) if patients else None
-        ask(kept, about, name=widgets.listed([file.name for file in cells]))
-        st.rerun()
+    _read(doors.uploaded("up", "Read the upload"))
 
 
 def _from_here(folders: list[Path]) -> None:
     st.subheader("Open from this computer", anchor=False)
-    found = {_short(path, folders): path for path in tables_in(folders)}
-    if not found:
-        widgets.say("There is no table in the data folders.")
-        return
-    cells = st.multiselect(
-        "Cell tables", **state.bind("file_cells", list(found)), placeholder="Choose one or more"
-    )
-    about = ["", *found]
-    patients = st.selectbox("Patients (optional)", **state.bind("file_patients", about), format_func=_or_none)
-    if st.button("Read these files", disabled=not cells):
-        ask([found[name] for name in cells], found.get(patients), name=widgets.listed(cells))
+    _read(doors.from_here(folders, "Read these files"))
+
+
+def _read(tables: doors.Tables | None) -> None:
+    if tables is not None:
+        ask(tables.cells, tables.patients, name=tables.name)
         st.rerun()
-
-
-def _short(path: Path, folders: list[Path]) -> str:
-    folder = next(folder for folder in folders if path.is_relative_to(folder))
-    return str(path.relative_to(folder.parent))
-
-
-def _or_none(name: str) -> str:
-    return name or "none"
 
 
 def _earlier() -> None:

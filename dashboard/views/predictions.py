@@ -8,6 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import figures, outcome, state, theme, trust, widgets
+from dashboard.views import new
 
 if TYPE_CHECKING:
     from milcore.analysis import Analysis
@@ -27,20 +28,31 @@ def render(analysis: Analysis) -> None:
             "Click a patient to see why. Whiskers: range over retrained models, not a confidence interval."
         )
         _ranking(analysis)
-    with right:
-        st.subheader(outcome.FITS[facts["task"]], anchor=False)
-        widgets.quiet("Every patient scored by models that never saw it.")
-        _fit(analysis)
+    if outcome.fitted(facts):
+        with right:
+            st.subheader(outcome.FITS[facts["task"]], anchor=False)
+            widgets.quiet("Every patient scored by models that never saw it.")
+            _fit(analysis)
+    if facts.get("new"):
+        new.beside(analysis)
+        _missed(analysis)
+    else:
+        _evidence(analysis)
+        new.form(analysis)
+
+
+def _evidence(analysis: Analysis) -> None:
+    """Folded: every reason to believe the predictions, or not to."""
     _needed(analysis)
     _chance(analysis)
     _calibration(analysis)
     _faithful(analysis)
     _confounders(analysis)
     _known(analysis)
-    _members(facts)
+    _members(analysis.facts)
     _missed(analysis)
     _unseen(analysis)
-    _warnings(facts)
+    _warnings(analysis.facts)
 
 
 def _fit(analysis: Analysis) -> None:
@@ -60,13 +72,14 @@ def _fit(analysis: Analysis) -> None:
 
 
 def _scores(facts: dict[str, Any]) -> None:
-    found = {name: score for name, score in facts["scores"].items() if name != facts["main"]}
+    found = {name: score for name, score in facts.get("scores", {}).items() if name != facts["main"]}
     widgets.facts([(theme.interval(score), theme.score_name(name)) for name, score in found.items()])
     unlabelled = facts["counts"].get("unlabelled", 0)
     extra = f", {unlabelled} without a label" if unlabelled else ""
     positive = f" Positive class: {theme.short(facts['positive'], 40)}." if facts["positive"] else ""
+    how = outcome.how(facts).capitalize()
     widgets.quiet(
-        f"Out of fold, with 95 % intervals. Patients: {widgets.listed(outcome.counted(facts))}{extra}.{positive} "
+        f"{how}, with 95 % intervals. Patients: {widgets.listed(outcome.counted(facts))}{extra}.{positive} "
         + facts["task_why"]
     )
 

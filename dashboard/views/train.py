@@ -113,7 +113,7 @@ def _failed(job: Job) -> None:
 
 def _done_or_ready(cohort: Cohort) -> None:
     analysis = state.analysis()
-    if analysis is None:
+    if analysis is None or analysis.facts.get("new"):
         widgets.finding(f"Choose what the cells of {widgets.plural(cohort.B, cohort.bag)} should predict.")
         return
     widgets.finding(analysis.facts["verdict"]["words"])
@@ -335,7 +335,7 @@ def _estimate(effort: str) -> str:
     """The time of the newest analysis of this cohort, scaled to the repeats of `effort`."""
     from milcore.training import EFFORTS as REPEATS
 
-    known = state.analyses()
+    known = state.trained()
     if not known:
         return "The first ranking appears within seconds; the whole takes a minute or a few."
     facts = known[0][1]
@@ -349,7 +349,7 @@ def _estimate(effort: str) -> str:
 
 
 def _earlier() -> None:
-    known = state.analyses()
+    known = state.trained()
     if not known:
         return
     st.subheader("Analyses of this cohort", anchor=False)
