@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from streamlit.testing.v1 import AppTest
 
 from dashboard import frame, report, state, worker
 from dashboard.comparing import same_cohort
-from dashboard.jobs import Jobs
+from dashboard.jobs import Job, Jobs
 from dashboard.workspace import Workspace
 from milcore.analysis import Analysis
 from milcore.progress import Progress
@@ -54,6 +55,15 @@ def home(tiny_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         assert score(made, BARE, root.parent, labels=False) == BARE
         yield made
         jobs.close()
+
+
+def finished(jobs: Jobs) -> Job:
+    """The newest job, once it is over."""
+    for _ in range(2400):
+        if (job := jobs.every()[0]).over:
+            return job
+        time.sleep(0.05)
+    raise AssertionError(job)
 
 
 def page(home: Workspace, view: str, analysis: str) -> AppTest:
@@ -100,7 +110,7 @@ def test_an_upload_becomes_a_job_and_its_result_is_opened(home: Workspace, tmp_p
     at.file_uploader(key="new-cells").set_value([("mine.csv", table, "text/csv")]).run()
     button(at, "Score the upload").click().run()
     assert not at.exception
-    request = state.jobs().every()[0].request
+    request = finished(state.jobs()).request
     assert (request["analysis"], request["patients"]) == (TRAINED, "")
     assert Path(request["cells"][0]).read_bytes() == table
     assert "12 new patients" in finding(at.run())
