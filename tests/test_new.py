@@ -107,7 +107,7 @@ def test_they_are_kept_apart(home: Workspace) -> None:
 def test_an_upload_becomes_a_job_and_its_result_is_opened(home: Workspace, tmp_path: Path) -> None:
     at = page(home, "predictions", TRAINED)
     table = cells().head(5).to_csv(index=False).encode()
-    at.file_uploader(key="new-cells").set_value([("mine.csv", table, "text/csv")]).run()
+    at.file_uploader(key="new-cells").set_value([("mine.csv", table, "text/csv")])
     button(at, "Score the upload").click().run()
     assert not at.exception
     request = finished(state.jobs()).request
