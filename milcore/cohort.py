@@ -104,7 +104,7 @@ class Cohort:
         (N,) input rows. Patients stand in the order of their first cell. ValueError for what does not fit.
         """
         given = pd.DataFrame(index=pd.RangeIndex(len(features))) if cells is None else cells
-        given = given.reset_index(drop=True)
+        given = given.set_axis(pd.RangeIndex(len(given)), copy=False)
         owner, bags = _bags(patient_ids, given, bag)
         rows = np.argsort(owner, kind="stable")
         offsets = np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=len(bags)))]).astype(np.int64)
@@ -333,7 +333,7 @@ def _cell_table(given: pd.DataFrame, offsets: np.ndarray) -> pd.DataFrame:
             number = pd.api.types.is_numeric_dtype(given[name]) and given[name].dtype != bool
             coded = not number or name == "cell_type"  # a kind of cell is one also where it is a number
             table[name] = _category(given[name]) if coded else given[name].to_numpy()
-    return pd.DataFrame(table)
+    return pd.DataFrame(table, copy=False)
 
 
 def _category(values: Any) -> pd.Categorical:
@@ -428,6 +428,13 @@ def _arrow(cells: pd.DataFrame) -> pa.Table:
     return pa.table(columns)
 
 
+def _cells(file: Path) -> pd.DataFrame:
+    """The cell table of a folder, held once."""
+    texts = {pa.string(): TEXT, pa.large_string(): TEXT}
+    how: dict[str, Any] = {"split_blocks": True, "self_destruct": True}
+    return pq.read_table(file).to_pandas(types_mapper=texts.get, ignore_metadata=True, **how)
+
+
 def _facts(folder: Path) -> dict[str, Any]:
     """What cohort.json says, once it is known to be ours."""
     file = folder / "cohort.json"
@@ -451,14 +458,12 @@ def _facts(folder: Path) -> dict[str, Any]:
 def _read(folder: Path, facts: dict[str, Any]) -> Cohort:
     with np.load(folder / "rows.npz") as rows:
         offsets, order = rows["offsets"], rows["order"]
-    texts = {pa.string(): TEXT, pa.large_string(): TEXT}
-    table = pq.read_table(folder / "cells.parquet")
     cohort = Cohort(
         features=np.load(folder / "features.npy", mmap_mode="r"),
         names=tuple(facts["names"]),
         offsets=offsets,
         patients=pd.read_parquet(folder / "patients.parquet"),
-        cells=table.to_pandas(types_mapper=texts.get, ignore_metadata=True),
+        cells=_cells(folder / "cells.parquet"),
         order=order,
         bag=facts["bag"],
         notes=tuple(Note(**note) for note in facts["notes"]),

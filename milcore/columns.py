@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, fields, replace
+from functools import cache
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from milcore import names
@@ -22,6 +24,7 @@ NO_COLUMN = ("bag", "pattern", "names_in")  # text of Columns that says no colum
 YOURS = "you named it"
 NO_PATIENT = "no column names the patient, so each of these counts as one"
 CODED = 2  # a number of no more values may measure what the text says
+SOME_ROWS = 16  # at as many places show that two columns differ, mostly
 LEVELS = 100  # a text column with more different values is no category
 
 
@@ -374,12 +377,14 @@ def _judged(judge: _Judge) -> Role:
 def _copies(frame: pl.DataFrame, roles: dict[str, Role]) -> Iterator[Role]:
     """Features that repeat an earlier one value for value."""
     first: dict[tuple[object, ...], list[str]] = {}
+    begins = np.linspace(0, max(0, frame.height - SOME_ROWS), SOME_ROWS).astype(int)
+    some = np.unique(np.add.outer(begins, np.arange(min(SOME_ROWS, frame.height))))
+    ends = cache(lambda name: (frame[name].min(), frame[name].max()))
     for name in frame.columns:
         if roles[name].role != "feature":
             continue
-        column = frame[name]
-        alike_so_far = first.setdefault((column.min(), column.max(), *column.head(64)), [])
-        twin = next((n for n in alike_so_far if _same(frame[n], column)), None)
+        alike_so_far = first.setdefault(tuple(frame[name].gather(some)), [])
+        twin = next((n for n in alike_so_far if ends(n) == ends(name) and _same(frame[n], frame[name])), None)
         if twin is None:
             alike_so_far.append(name)
         else:

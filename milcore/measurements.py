@@ -57,6 +57,7 @@ def measured(reading: Reading, order: np.ndarray, progress: Progress) -> Measure
             reading.table.release()
             progress.share(0.8 + 0.2 * begin / len(order), f"{begin:,} cells")
             seen = 0
+    reading.table.release()
     notes = [*gap_notes(names, infinite, missing, cells=len(order))]
     return Measured(matrix.done(), list(names), np.concatenate(shown), notes)
 

@@ -53,9 +53,12 @@ def read_cohort(
         known = () if outcomes is None else outcomes.frame.columns
         roles = recognise(table.frame, columns, patient_names=known, matrix=table.matrix, tool=table.tool)
         roles = [_explained(role, named, given) for role in roles]
+        table.release()
         progress.share(0.8)
         files = [Path(path).name for path in [*cells, *([] if patients is None else [patients])]]
-        return _cohort(Reading(table, roles, columns, files, given), outcomes, progress)
+        parts = _parts(Reading(table, roles, columns, files, given), outcomes, progress)
+        del table  # what the parts are made of is needed no more
+        return Cohort.of(**parts)
 
 
 def _in_table(columns: Columns, table: Cells) -> Columns:
@@ -97,7 +100,8 @@ def _check_swapped(table: Cells, outcomes: Table | None, columns: Columns) -> No
         )
 
 
-def _cohort(reading: Reading, outcomes: Table | None, progress: Progress) -> Cohort:
+def _parts(reading: Reading, outcomes: Table | None, progress: Progress) -> dict[str, Any]:
+    """What a cohort is made of, as `Cohort.of` takes it."""
     rows = reading.table.frame.height
     patient, region = (coded(reading.column(role), rows) for role in ("patient", "region"))
     order, offsets = _grouped(patient, region, reading)
@@ -110,29 +114,21 @@ def _cohort(reading: Reading, outcomes: Table | None, progress: Progress) -> Coh
         notes += [*joined, *target_notes(reading, bags, order=order, offsets=offsets)]
     bags, spelled = one_spelling(bags, merge=reading.columns.merge_labels)
     notes += spelled
-    codes = region.codes[order]
-    notes += value_notes(
-        reading,
-        found.written.array,
-        found.sample,
-        found.names,
-        bags=bags,
-        region=codes,
-        offsets=offsets,
-    )
-    return Cohort.of(
-        found.written.array,
-        patient.take(order),
-        names=found.names,
-        patients=bags,
-        cells=_cells(reading, region, order),
-        bag=reading.columns.bag,
-        order=order,
-        inputs=rows,
-        notes=graded(notes),
-        source=reading.source(),
-        written=found.written,
-    )
+    matrix, place = found.written.array, region.codes[order]
+    notes += value_notes(reading, matrix, found.sample, found.names, bags=bags, region=place, offsets=offsets)
+    return {
+        "features": matrix,
+        "patient_ids": patient.take(order),
+        "names": found.names,
+        "patients": bags,
+        "cells": _cells(reading, region, order),
+        "bag": reading.columns.bag,
+        "order": order,
+        "inputs": rows,
+        "notes": graded(notes),
+        "source": reading.source(),
+        "written": found.written,
+    }
 
 
 def _joined(reading: Reading, bags: pd.DataFrame, outcomes: Table) -> tuple[pd.DataFrame, list[Note]]:
@@ -235,7 +231,7 @@ def _cells(reading: Reading, region: pd.Categorical, order: np.ndarray) -> pd.Da
         own = f"{own} (2)" if own in table or (own in OWN and not lab) else own
         text = role.role != "known" or not column.dtype.is_numeric()
         table[own] = coded(column).take(order) if text else column.gather(order).to_numpy()
-    return pd.DataFrame(table)
+    return pd.DataFrame(table, copy=False)
 
 
 def _cell_ids(ids: pl.Series) -> Any:
