@@ -1,5 +1,5 @@
 # Short names. `run` and `test` are the two lines of README.md (a test holds them equal).
-.PHONY: run test check screenshots accuracy validity faults bench-screen memory
+.PHONY: run test check screenshots accuracy validity faults bench-screen bench-read memory
 
 run:
 	{ python3 -m venv .venv || { echo "Python's venv is missing (Debian, Ubuntu: apt install python3-venv)" >&2; false; }; } && .venv/bin/python -m pip install -q -c constraints.txt -e . && .venv/bin/milscope
@@ -27,3 +27,6 @@ memory:
 
 bench-screen:
 	.venv/bin/python -m tests.bench.screen
+
+bench-read:
+	.venv/bin/python -m tests.bench.read

@@ -79,7 +79,6 @@ class Session:
     door: str = ""
     file_cells: list[str] = field(default_factory=list)
     file_patients: str = ""
-    bag: str = "patient"
     # the Train view
     target: str = ""
     classes: list[str] = field(default_factory=list)

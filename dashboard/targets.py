@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 if TYPE_CHECKING:
-    from milcore.cohort import Cohort
+    from milcore.cohort import Cohort, Note
 
 MOST_LABELS = 10  # a column with more is a measurement or an id
 TIME = re.compile("time|days|months|weeks|years|follow|surviv|pfs|dfs|^os")
@@ -32,6 +32,11 @@ class Target:
     @property
     def labels(self) -> list[str]:
         return sorted(self.counts)
+
+
+def barred(cohort: Cohort) -> Note | None:
+    """What forbids training on a cohort as it is, if anything does."""
+    return next((note for note in cohort.notes if note.severity == "stop"), None)
 
 
 def targets(cohort: Cohort) -> list[Target]:

@@ -31,6 +31,7 @@ VERSION = 2
 MEND = "Read its tables again."
 TEXT = pd.StringDtype("pyarrow")  # text of N cells without N Python objects
 KEYS = {"patient": ["patient"], "region": ["patient", "region"]}  # what tells one bag from another
+GLIMPSE = "glimpse.parquet"
 CELL_COLUMNS = ("region", "cell_id", "x", "y")
 DAMAGE = (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile, pa.ArrowException)  # of a folder
 BYTES_AT_ONCE, TEXTS_AT_ONCE = 1 << 24, 1 << 16  # hashed in one go
@@ -57,7 +58,8 @@ class Cohort:
     features (N, F) float32, rows grouped by owner, NaN where missing; names the F features; offsets (B+1,);
     patients B rows: `patient`[, `region`] and every patient-level column; cells N rows: `region`, `cell_id`,
     `x`, `y` and other kept columns; order (N,) the input row of each cell, of `inputs` input rows (more than
-    N when some had no patient); written: where the features stand in a file already. All arrays are read-only.
+    N when some had no patient); written: where the features stand in a file already; glimpse: some rows of
+    the tables as they were read, with all columns. All arrays are read-only.
     """
 
     features: np.ndarray
@@ -72,6 +74,7 @@ class Cohort:
     path: Path | None = None
     inputs: int = -1
     written: Written | None = None
+    glimpse: pa.Table | None = None
 
     def __post_init__(self) -> None:
         for name in ("features", "offsets", "order"):
@@ -96,6 +99,7 @@ class Cohort:
         notes: Iterable[Note] = (),
         source: dict[str, Any] | None = None,
         written: Written | None = None,
+        glimpse: pa.Table | None = None,
     ) -> Cohort:
         """A cohort from arrays in memory, rows in any order.
 
@@ -124,6 +128,7 @@ class Cohort:
             source=source or {},
             inputs=inputs,
             written=written,
+            glimpse=glimpse,
         )
 
     @property
@@ -411,6 +416,8 @@ def _write(cohort: Cohort, folder: Path) -> None:
     texts = [field.name for field in table.schema if pa.types.is_string(field.type)]
     pq.write_table(table, folder / "cells.parquet", compression="zstd", use_dictionary=texts)
     cohort.patients.to_parquet(folder / "patients.parquet", index=False)
+    if cohort.glimpse is not None:
+        pq.write_table(cohort.glimpse, folder / GLIMPSE, compression="zstd")
     cohort.write_mapping(folder / "mapping.json")
     (folder / "cohort.json").write_text(json.dumps(facts, indent=1, ensure_ascii=False), encoding="utf-8")
 
@@ -470,6 +477,7 @@ def _read(folder: Path, facts: dict[str, Any]) -> Cohort:
         source=facts["source"],
         path=folder,
         inputs=facts["counts"]["inputs"],
+        glimpse=pq.read_table(folder / GLIMPSE) if (folder / GLIMPSE).exists() else None,
     )
     written = facts["counts"]["cells"]
     if written != cohort.N:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 
 from milcore.belonging import one_row_each
 from milcore.cohort import TEXT, Cohort, Note
@@ -24,7 +25,10 @@ from milcore.profiles import coded
 from milcore.progress import Progress
 from milcore.tables import Cells, Table, read_cells
 
-__all__ = ["Columns", "Role", "read_cohort", "recognise"]
+__all__ = ["Columns", "Role", "glimpsed", "read_cohort", "recognise"]
+
+FIRST, SEEN = 6, 600  # rows kept to look at: of the begin of the table, and of the first cell's region
+MOST_SEEN = 500_000  # values of them
 
 
 def read_cohort(
@@ -59,6 +63,30 @@ def read_cohort(
         parts = _parts(Reading(table, roles, columns, files, given), outcomes, progress)
         del table  # what the parts are made of is needed no more
         return Cohort.of(**parts)
+
+
+def glimpsed(cohort: Cohort, columns: Columns) -> Cohort | None:
+    """What other columns would make of the few rows of its tables that a cohort keeps; None where it keeps none.
+
+    MilError as in `read_cohort`.
+    """
+    if cohort.glimpse is None:
+        return None
+    frame = pl.DataFrame(cohort.glimpse)
+    cells = Cells(frame, "", (), (frame.height,))
+    columns = _in_table(columns, cells)
+    roles = recognise(frame, columns)
+    reading = Reading(cells, roles, columns, [], frozenset(frame.columns))
+    return Cohort.of(**_parts(reading, None, Progress()))
+
+
+def _glimpse(frame: pl.DataFrame, patient: pd.Categorical, region: pd.Categorical) -> pa.Table:
+    """The first rows, and an even choice of those of the first cell's patient and region."""
+    most = min(SEEN, MOST_SEEN // frame.width)
+    near = np.flatnonzero((patient.codes == patient.codes[0]) & (region.codes == region.codes[0]))
+    even = near[np.linspace(0, len(near) - 1, min(most, len(near))).astype(int)]
+    rows = np.unique([*range(min(FIRST, most, frame.height)), *even])
+    return frame[rows].to_arrow()
 
 
 def _in_table(columns: Columns, table: Cells) -> Columns:
@@ -128,6 +156,7 @@ def _parts(reading: Reading, outcomes: Table | None, progress: Progress) -> dict
         "notes": graded(notes),
         "source": reading.source(),
         "written": found.written,
+        "glimpse": _glimpse(reading.table.frame, patient, region),
     }
 
 

@@ -133,26 +133,32 @@ def test_a_bad_table_is_a_problem_with_a_fix(chromium: str, address: str, tmp_pa
         page.get_by_role("button", name="Try the sample cohort").wait_for()
 
 
+def patients_of_a_real_export(folder: Path, to: Path) -> None:
+    """A real QuPath export of one image, its bytes as they are, but that its first 720 rows come from twelve images."""
+    header, *rows = (
+        (folder / "export_examples" / "qupath_HE_cells_GastroFLOW.txt")
+        .read_bytes()
+        .splitlines(keepends=True)[:721]
+    )
+    assert header.startswith(b"Image\t")
+    each = len(rows) // 12
+    images = [b"case_%02d.ndpi" % min(i // each, 11) for i in range(len(rows))]
+    cells = (name + b"\t" + row.partition(b"\t")[2] for name, row in zip(images, rows, strict=True))
+    to.write_bytes(header + b"".join(cells))
+
+
+@pytest.mark.cohorts
 def test_a_qupath_export_and_an_excel_sheet_lead_to_a_model(
-    chromium: str, address: str, tmp_path: Path
+    chromium: str, address: str, shared_data: Path, tmp_path: Path
 ) -> None:
     """No role is edited: images are matched with the sheet however they are written."""
-    rng = np.random.default_rng(5)
-    images = [f"case_{i:02d}.ndpi" for i in range(12)]
-    driver = np.concatenate([rng.random(60) < (0.4 if i % 2 else 0.05) for i in range(12)])
-    table = pd.DataFrame({"Image": np.repeat(images, 60), "Object ID": [f"{i:08x}" for i in range(720)]})
-    table = table.assign(**{"Object type": "Cell", "Name": "", "Parent": "Annotation", "ROI": "Polygon"})
-    table["Classification"] = np.where(driver, "Immune", "Tumor")
-    table["Centroid X µm"], table["Centroid Y µm"] = rng.uniform(0, 500, (2, 720)).round(1)
-    for name, shift in (("CD8", 5.0), ("PanCK", 0.0), ("Ki67", 0.0)):
-        table[f"{name}: Cell: Mean"] = rng.normal(10 + shift * driver, 1.0).round(3)
+    patients_of_a_real_export(shared_data, tmp_path / "measurements.txt")
     sheet = pd.DataFrame({"Case": [f"Case {i}" for i in range(12)], "Response": ["no", "yes"] * 6})
-    table.to_csv(tmp_path / "measurements.tsv", sep="\t", index=False)
     sheet.to_excel(tmp_path / "outcomes.xlsx", index=False, engine="openpyxl")
     with browser(chromium) as page:
         page.goto(address)
         page.get_by_text("Upload tables").first.wait_for()
-        upload(page, 0, tmp_path / "measurements.tsv")
+        upload(page, 0, tmp_path / "measurements.txt")
         upload(page, 1, tmp_path / "outcomes.xlsx")
         page.get_by_role("button", name="Read the upload").click()
         page.get_by_text("12 patients with 720 cells are ready to train on").wait_for()

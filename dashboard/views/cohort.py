@@ -12,7 +12,7 @@ import streamlit as st
 
 from dashboard import figures, state, theme, widgets
 from dashboard.jobs import Job
-from dashboard.targets import targets
+from dashboard.targets import barred, targets
 from dashboard.views import doors, roles
 
 if TYPE_CHECKING:
@@ -95,11 +95,16 @@ def _failed(job: Job) -> None:
 
 def _loaded(cohort: Cohort) -> None:
     grave = [note for note in cohort.notes if note.severity != "note"]
-    ready = f"{widgets.plural(cohort.B, cohort.bag)} with {cohort.N:,} cells are ready to train on."
+    counted = f"{widgets.plural(cohort.B, cohort.bag)} with {cohort.N:,} cells"
+    ready = f"{counted} were read." if barred(cohort) else f"{counted} are ready to train on."
     widgets.finding(f"{ready} {widgets.plural(len(grave), 'thing')} to know first." if grave else ready)
     _facts(cohort)
-    if st.button("Choose a target and train", type="primary"):
-        state.go("train")
+    bar = barred(cohort)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        if st.button("Choose a target and train", type="primary", disabled=bar is not None):
+            state.go("train")
+        if bar is not None:
+            widgets.quiet("Training would be wrong. See the first check below.")
     _checks(cohort)
     _charts(cohort)
     roles.draw(cohort)
@@ -182,6 +187,8 @@ def _checks(cohort: Cohort) -> None:
         _card(note)
     if any(note.kind == "label_spellings" for note in cohort.notes):
         roles.merge_button(cohort)
+    if any(note.kind == "differs_within_patients" for note in cohort.notes):
+        roles.samples_button(cohort)
     if cohort.notes[3:]:
         with st.expander(f"{len(cohort.notes) - 3} more"):
             for note in cohort.notes[3:]:

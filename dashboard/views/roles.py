@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -13,6 +14,7 @@ from dashboard.jobs import Job
 
 if TYPE_CHECKING:
     from milcore.cohort import Cohort
+    from milcore.columns import Columns
 
 ROLES = ("patient", "region", "cell", "x", "y", "cell_type", "feature", "label", "known", "kept", "left out")
 ONCE = ("patient", "region", "cell", "x", "y", "cell_type", "known")
@@ -27,8 +29,9 @@ def draw(cohort: Cohort) -> None:
         left, right = st.columns([3, 2], gap="large")
         with left:
             edited = _table(columns, able=made is not None)
+        other = edited["role"].tolist() != [column["role"] for column in columns]
         with right:
-            _look(cohort, made)
+            _look(cohort, made, edited if other else None)
         if made is None:
             words = (
                 "The tables this cohort was read from are no longer known here, so roles cannot be changed."
@@ -36,11 +39,11 @@ def draw(cohort: Cohort) -> None:
             widgets.quiet(words)
             return
         pattern, source = _pattern(cohort, made)
+        bag = _bag(cohort)
         before = _settled(cohort)
-        changed = edited["role"].tolist() != [column["role"] for column in columns]
-        changed |= (pattern, source) != (before.get("pattern", ""), before.get("names_in"))
-        if st.button("Read again with these roles", disabled=not changed):
-            _mend(cohort, made, edited, {"pattern": pattern, "names_in": source})
+        changed = (pattern, source) != (before.get("pattern", ""), before.get("names_in"))
+        if st.button("Read again with these roles", disabled=not (other or changed or bag != cohort.bag)):
+            _mend(cohort, made, edited, {"pattern": pattern, "names_in": source, "bag": bag})
 
 
 def again(made: Job, columns: Mapping[str, Any]) -> None:
@@ -55,6 +58,13 @@ def merge_button(cohort: Cohort) -> None:
     made = state.jobs().maker("read", state.session().cohort)
     if made is not None and not _settled(cohort).get("merge_labels") and st.button("Merge the spellings"):
         again(made, {**made.request["columns"], "merge_labels": True})
+
+
+def samples_button(cohort: Cohort) -> None:
+    """Offers to predict the images or samples of patients instead, each with its own label."""
+    made = state.jobs().maker("read", state.session().cohort)
+    if made is not None and st.button("Predict images or samples instead of patients"):
+        again(made, {**made.request["columns"], "bag": "region"})
 
 
 def _settled(cohort: Cohort) -> dict[str, Any]:
@@ -74,18 +84,71 @@ def _table(columns: list[dict[str, str]], *, able: bool) -> pd.DataFrame:
     return st.data_editor(table, column_config=roles, hide_index=True, key=key, disabled=not able)
 
 
-def _look(cohort: Cohort, made: Job | None) -> None:
-    """The first cells, and a small map on which a swapped axis is seen."""
-    first = cohort.cells[["cell_id", "region", "x", "y"]].head(ROWS).dropna(axis=1, how="all")
-    owners = cohort.patients["patient"].to_numpy()[cohort.owner[:ROWS]]
-    values = pd.DataFrame(cohort.features[:ROWS, :FEATURES], columns=list(cohort.names[:FEATURES]))
-    first.insert(0, "patient", owners)
-    st.dataframe(pd.concat([first, values], axis=1), hide_index=True)
+def _look(cohort: Cohort, made: Job | None, edited: pd.DataFrame | None) -> None:
+    """The first cells, and a small map on which a swapped axis is seen; of edited roles what they would make."""
+    if edited is not None:
+        _preview(cohort, edited)
+        return
+    _first(cohort)
     if cohort.cells[["x", "y"]].notna().all(axis=1).any():
         widgets.chart(figures.tissue_preview(cohort).update_layout(height=300), "roles-preview")
         if made is not None and st.button("Swap x and y"):
             settled = _settled(cohort)
             again(made, {**made.request["columns"], "x": settled.get("y"), "y": settled.get("x")})
+
+
+def _preview(cohort: Cohort, edited: pd.DataFrame) -> None:
+    """What edited roles would make of some rows of the tables, or why they cannot be."""
+    from milcore.errors import MilError
+    from milcore.readers import glimpsed
+
+    columns = _edited(cohort, edited)
+    if columns is None:
+        return
+    try:
+        seen = glimpsed(cohort, columns)
+    except MilError as error:
+        widgets.card("stop", error.problem, error.fix)
+        return
+    if seen is None:
+        widgets.quiet("These tables were read by an older version, so there is nothing to look at before.")
+        return
+    counts = [
+        f"{seen.N:,} cells looked at",
+        widgets.plural(seen.F, "feature"),
+        widgets.plural(seen.B, seen.bag),
+    ]
+    widgets.quiet(f"As these roles would read it: {', '.join(counts)}.")
+    _first(seen)
+    if seen.cells[["x", "y"]].notna().all(axis=1).any():
+        widgets.chart(figures.tissue_preview(seen).update_layout(height=300), "roles-preview")
+
+
+def _first(cohort: Cohort) -> None:
+    first = cohort.cells[["cell_id", "region", "x", "y"]].head(ROWS).dropna(axis=1, how="all")
+    owners = cohort.patients["patient"].to_numpy()[cohort.owner[:ROWS]]
+    values = pd.DataFrame(cohort.features[:ROWS, :FEATURES], columns=list(cohort.names[:FEATURES]))
+    first.insert(0, "patient", owners)
+    st.dataframe(pd.concat([first, values], axis=1), hide_index=True)
+
+
+def _bag(cohort: Cohort) -> str:
+    """Whether patients or regions are predicted, where there are regions."""
+    if not cohort.cells["region"].notna().any():
+        return cohort.bag
+    key = f"bag-{state.session().cohort}"
+    named = {"patient": "Patients", "region": "Regions (images, samples)"}
+    return str(
+        st.segmented_control(
+            "What has a label and is predicted",
+            list(named),
+            default=cohort.bag,
+            required=True,
+            format_func=named.__getitem__,
+            key=key,
+            help="Folds keep the regions of one patient together",
+        )
+    )
 
 
 def _pattern(cohort: Cohort, made: Job) -> tuple[str, str | None]:
@@ -106,24 +169,29 @@ def _pattern(cohort: Cohort, made: Job) -> tuple[str, str | None]:
     return text.strip(), source
 
 
-def _mend(cohort: Cohort, made: Job, edited: pd.DataFrame, names: Mapping[str, Any]) -> None:
-    """Reads the same files with the roles of the edited table; columns made from names are made anew."""
+def _edited(cohort: Cohort, edited: pd.DataFrame) -> Columns | None:
+    """The roles of the edited table, also those of columns that were made; None, and why, where they cannot be."""
+    from milcore.readers import Columns
+
     named = {role: edited.loc[edited["role"] == role, "name"].tolist() for role in ROLES}
     for role in ONCE:
         if len(named[role]) > 1:
             widgets.card("stop", f"{len(named[role])} columns have the role '{role}'; one is possible.")
-            return
-    before = _settled(cohort)
-    made_up = {
-        c["name"] for c in cohort.source["columns"] if c["role"] in ONCE and before.get(c["role"]) is None
-    }
-    single = {role: next((name for name in named[role] if name not in made_up), None) for role in ONCE}
-    pattern = {} if single["patient"] and "{patient}" in str(names["pattern"]) else names
-    columns = {
-        "features": tuple(named["feature"]),
-        "drop": tuple(name for name in named["left out"] if name not in named["feature"]),
-        "labels": tuple(named["label"]),
-        "bag": made.request["columns"]["bag"],
-        "merge_labels": bool(before.get("merge_labels")),
-    }
-    again(made, {**single, **pattern, **columns})
+            return None
+    single: dict[str, Any] = {role: next(iter(named[role]), None) for role in ONCE}
+    left_out = tuple(name for name in named["left out"] if name not in named["feature"])
+    features, labels = tuple(dict.fromkeys(named["feature"])), tuple(named["label"])
+    return Columns(**single, features=features, drop=left_out, labels=labels, bag=cohort.bag)
+
+
+def _mend(cohort: Cohort, made: Job, edited: pd.DataFrame, names: Mapping[str, Any]) -> None:
+    """Reads the same files with the roles of the edited table; columns made from names are made anew."""
+    asked = _edited(cohort, edited)
+    if asked is None:
+        return
+    made_up = set(cohort.source.get("made", []))
+    settled = {name: None if value in made_up else value for name, value in asdict(asked).items()}
+    settled["drop"] = tuple(name for name in asked.drop if name not in made_up)
+    how = {} if settled["patient"] and "{patient}" in str(names["pattern"]) else names
+    merged = bool(_settled(cohort).get("merge_labels"))
+    again(made, {**settled, **how, "bag": names["bag"], "merge_labels": merged})

@@ -9,7 +9,7 @@ import streamlit as st
 
 from dashboard import figures, state, theme, trust, widgets
 from dashboard.jobs import Job
-from dashboard.targets import Target, targets, times
+from dashboard.targets import Target, barred, targets, times
 
 if TYPE_CHECKING:
     from milcore.cohort import Cohort
@@ -125,7 +125,7 @@ def _done_or_ready(cohort: Cohort) -> None:
 
 
 def _form(cohort: Cohort) -> None:
-    found = targets(cohort)
+    found, bar = targets(cohort), barred(cohort)
     if not found:
         widgets.card(
             "stop",
@@ -154,10 +154,9 @@ def _form(cohort: Cohort) -> None:
     settings |= asked | {"target": name, "effort": effort}
     time = _estimate(settings["effort"])
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.button(
-            "Train", type="primary", disabled=not _complete(target, asked), on_click=_start, args=(settings,)
-        )
-        widgets.quiet(time)
+        able = bar is None and _complete(target, asked)
+        st.button("Train", type="primary", disabled=not able, on_click=_start, args=(settings,))
+        widgets.quiet(time if bar is None else f"Training would be wrong. {bar.words}")
 
 
 def _outcome(cohort: Cohort, target: Target) -> dict[str, Any]:

@@ -114,7 +114,7 @@ def csv(folder: Path, times: int) -> dict[str, list[Measure]]:
     path, rng = folder / "cells.csv", np.random.default_rng(0)
     table(0, 1_000_000, 1_000_000, rng).write_csv(path)
     print(f"{path.stat().st_size / 1e6:,.0f} MB of CSV", file=sys.stderr)
-    return in_turn({kind: path for kind in KINDS}, times)
+    return in_turn(dict.fromkeys(KINDS, path), times)
 
 
 def parquet(folder: Path, times: int) -> dict[str, list[Measure]]:
