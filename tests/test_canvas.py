@@ -133,6 +133,12 @@ def test_a_link_shows_the_same_again(page: Page, address: str, tiny_home: Path) 
     assert selected(page) == now > 0
     counted(page, now)
     assert page.url == link
+    page.locator("canvas.over").first.press("Control+z")  # what could be undone before can be undone still
+    page.get_by_text("The selected cells").wait_for(state="hidden")
+    assert selected(page) == 0
+    page.locator("canvas.over").first.press("Control+y")
+    counted(page, now)
+    assert selected(page) == now
 
 
 def test_keys_alone(page: Page, address: str, tiny_home: Path) -> None:

@@ -31,8 +31,8 @@ const ACTS = {
 };
 const SIGNS = { new: "n", add: "a", less: "s" };
 
-/** The past and future of the selection of an analysis, while the window lives. */
-const histories = (window.milscopeHistories ??= new Map());
+const PAST = 100; // steps that can be undone
+const SLOT = "milscope-history"; // of the tab's own storage, which a reload leaves as it is
 
 class Board {
   constructor(root) {
@@ -171,17 +171,28 @@ class Board {
     return `${this.head?.about ?? ""}/chosen/${text}`;
   }
 
+  /** {past, future} of the selection of the analysis shown, as texts. */
   get history() {
     const about = this.head?.about ?? "";
-    if (!histories.has(about)) histories.set(about, { past: [], future: [] });
-    return histories.get(about);
+    if (histories.about !== about) Object.assign(histories, { about, history: remembered(about) });
+    return histories.history;
   }
 
   remember() {
     const { past, future } = this.history;
     past.push(this.text);
-    past.splice(0, past.length - 100);
+    past.splice(0, past.length - PAST);
     future.length = 0;
+    this.keep();
+  }
+
+  /** Keeps past and future for after a reload, where the browser lets a page keep anything. */
+  keep() {
+    try {
+      sessionStorage.setItem(SLOT, JSON.stringify({ about: this.head.about, history: this.history }));
+    } catch {
+      // undo then ends with the page
+    }
   }
 
   /** A polygon drawn on a map: the selection changes here at once, and the server hears of the polygon alone. */
@@ -212,6 +223,7 @@ class Board {
     if (!past.length) return;
     future.push(this.text);
     this.choose(past.pop());
+    this.keep();
   }
 
   redo() {
@@ -219,6 +231,7 @@ class Board {
     if (!future.length) return;
     past.push(this.text);
     this.choose(future.pop());
+    this.keep();
   }
 
   clear() {
@@ -317,6 +330,21 @@ function merged(before, within, rows, manner, n) {
   for (let i = 0; i < within.length; i++) if (within[i]) mask[rows ? rows[i] : i] = value;
   return mask;
 }
+
+/** The past and future that this tab has kept of an analysis. */
+function remembered(about) {
+  try {
+    const kept = JSON.parse(sessionStorage.getItem(SLOT));
+    const texts = (all) => all.filter((text) => typeof text === "string").slice(-PAST);
+    if (kept.about === about) return { past: texts(kept.history.past), future: texts(kept.history.future) };
+  } catch {
+    // nothing was kept, or something else
+  }
+  return { past: [], future: [] };
+}
+
+/** Those of the analysis that the window shows, shared by its views. */
+const histories = (window.milscopeHistory ??= { about: null, history: null });
 
 function sum(mask, focus) {
   let total = 0;

@@ -138,7 +138,8 @@ export class Panel {
     const pen = this.over.getContext("2d");
     const look = getComputedStyle(this.figure);
     pen.setTransform(ratio, 0, 0, ratio, 0, 0);
-    pen.clearRect(0, 0, this.width, this.height);
+    const half = this.width / 2; // Chromium may not show a frame that does nothing but clear a whole canvas
+    for (const left of [0, half]) pen.clearRect(left, 0, half, this.height);
     Object.assign(pen, { strokeStyle: look.color, fillStyle: look.color, font: `12px ${look.fontFamily}`, lineWidth: 1.5 });
     if (this.spec.unit) this.drawScale(pen);
     if (this.ring >= 0) this.drawRing(pen);
