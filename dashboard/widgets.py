@@ -43,6 +43,7 @@ LOOK = """<style>
 @media (max-width: 1180px) {
   .st-key-mil-drivers > * > [data-testid="stHorizontalBlock"] {flex-wrap: wrap}
   .st-key-mil-drivers > * > [data-testid="stHorizontalBlock"] > [data-testid="stColumn"] {min-width: 100%}}
+@media (max-width: 1599px) {.st-key-mil-hint {display: none}}
 @media (min-width: 1600px) {
   .st-key-mil-cells {flex-direction: row; gap: 1.8rem}
   .st-key-mil-cells > :first-child {flex: 1 1 0; min-width: 0}
@@ -271,5 +272,6 @@ def _titled(name: str) -> str:
 
 
 def _pixels(column: pd.Series) -> int:
-    """Room for the longest text of a column, its name among them."""
-    return 20 + round(6.2 * max([len(str(column.name)), *column.astype(str).str.len()]))
+    """Room for the longest text of a column, and for its name."""
+    longest = max(column.astype(str).str.len(), default=0)
+    return round(max(22 + 6.5 * len(str(column.name)), 20 + 6.2 * longest))

@@ -36,7 +36,8 @@ def render(analysis: Analysis) -> None:
 def _selected(analysis: Analysis) -> None:
     """What the selection is worth, of the cells that are shown."""
     if not (text := state.session().selection):
-        widgets.quiet("What chosen cells are, and what scores would be without them, stands here.")
+        with st.container(key="mil-hint"):  # only where the window is wide
+            widgets.quiet("What chosen cells are, and what scores would be without them, stands here.")
         return
     cells, only = picks.members(analysis, text), _only(analysis)
     cells &= True if only is None else only

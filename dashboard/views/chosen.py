@@ -198,7 +198,7 @@ def phenotypes(analysis: Analysis) -> None:
     )
     table = selection.phenotype_rows(analysis)
     alt = "Phenotypes, what they are worth and how steady that is"
-    rows = widgets.table(table, "phenotypes", alt=alt, most={"phenotype": 260})
+    rows = widgets.table(table, "phenotypes", alt=alt, most={"phenotype": 216})
     _take(picks.of_class("phenotype", str(table["phenotype"].iloc[rows[0]])) if rows else "")
     if words := drivers.rule(analysis.facts):
         st.subheader("A rule that can be counted", anchor=False)

@@ -135,7 +135,7 @@ def _groups(analysis: Analysis, patient: str, table: pd.DataFrame) -> None:
     )
     widgets.quiet("Choose a row to see these cells in the tissue.")
     alt = "Groups of cells and the prediction without them"
-    rows = widgets.table(shown, f"groups-{patient}", alt=alt, most={"group": 196})
+    rows = widgets.table(shown, f"groups-{patient}", alt=alt, most={"group": 190})
     widgets.quiet(
         "Without it: the prediction when these cells are not counted; model, features and neighbours are "
         "unchanged. It is not the effect of a treatment. Sign holds: trainings in which the group argues for the same "
