@@ -1,5 +1,5 @@
 # Short names. `run` and `test` are the two lines of README.md (a test holds them equal).
-.PHONY: run test check screenshots accuracy validity faults bench-screen bench-read memory
+.PHONY: run test check screenshots accuracy validity faults bench bench-first bench-read bench-screen memory
 
 run:
 	{ python3 -m venv .venv || { echo "Python's venv is missing (Debian, Ubuntu: apt install python3-venv)" >&2; false; }; } && .venv/bin/python -m pip install -q -c constraints.txt -e . && .venv/bin/milscope
@@ -21,6 +21,12 @@ screenshots:
 
 faults:
 	.venv/bin/python -m tests.faults
+
+bench:
+	.venv/bin/python -m venv .venv/peers && .venv/peers/bin/python -m pip install -q -c constraints.txt -e . torchmil==1.0.2 openTSNE==1.0.4 && .venv/peers/bin/python -m tests.bench.compare
+
+bench-first:
+	.venv/bin/python -m tests.bench.first
 
 memory:
 	.venv/bin/python -m tests.bench.memory
