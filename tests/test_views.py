@@ -117,7 +117,7 @@ def loaded(made: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def _with_jobs(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    jobs = Jobs(Workspace(root), kinds={"read": slow, "analyse": slow}, warm=None, grace=0.5)
+    jobs = Jobs(Workspace(root), kinds={"read": slow, "analyse": slow, "lay out": slow}, warm=None, grace=0.5)
     monkeypatch.setattr(state, "_jobs", lambda _: jobs)
     yield root
     jobs.close()
@@ -416,6 +416,25 @@ def test_a_phenotype_is_tested_named_and_kept_by_its_name(loaded: Path) -> None:
     assert any("My <b>T cells</b>" in list(table.value.iloc[:, 0]) for table in again.dataframe)
     at.text_input[0].set_value("").run()
     assert at.subheader[0].value == theme.short(own, 60), "a blank name gives its own back"
+
+
+def test_a_range_is_shown_and_another_map_asked_for(loaded: Path) -> None:
+    at = page("cells", cohort=cohort_key(loaded), only_by=HOSTILE, only="0.5:")
+    assert not at.exception
+    ends = next(slider for slider in at.slider if isinstance(slider.value, tuple))
+    assert ends.value[0] == 0.5
+    ends.set_value((0.5, 1.0)).run()
+    assert at.query_params["only"] in ("0.5:1", ["0.5:1"])
+    make = next(button for button in at.button if button.label == "Make this map")
+    assert make.disabled, "the map there is needs no making"
+    next(slider for slider in at.slider if slider.label == "Neighbours").set_value(30).run()
+    next(choice for choice in at.multiselect if choice.label == "Features").set_value([HOSTILE, "CD8"]).run()
+    next(button for button in at.button if button.label == "Make this map").click().run()
+    assert not at.exception
+    (job,) = state.jobs().every()
+    asked = {"neighbours": 30, "distance": 0.1, "features": ["CD8", HOSTILE], "full": False}
+    assert job.request["layout"] == asked
+    assert "Make this map" not in [button.label for button in at.button], "while one is being made"
 
 
 def test_a_selection_by_eye_has_no_p_and_is_kept(loaded: Path) -> None:

@@ -112,11 +112,12 @@ def _focus(analysis: Analysis) -> None:
     by = st.selectbox(
         "Show", **state.bind("only_by", list(words)), format_func=lambda key: words.get(key, key), width=170
     )
+    label = widgets.markdown(spoken(by))
     if by in ranges:
         scale = colouring(analysis, by, np.empty(0, np.int64))
-        st.slider(spoken(by), **state.bind_span("only", scale.low, scale.high), format="%.3g", width=180)
+        st.slider(label, **state.bind_span("only", scale.low, scale.high), format="%.3g", width=180)
     elif by:
-        st.selectbox(spoken(by), **state.bind("only", list(names_of(analysis, by))), width=180)
+        st.selectbox(label, **state.bind("only", list(names_of(analysis, by))), width=180)
 
 
 def _only(analysis: Analysis) -> np.ndarray | None:

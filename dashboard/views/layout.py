@@ -21,7 +21,8 @@ STAGES = ("neighbours", "umap", "saving")
 def panel(analysis: Analysis) -> None:
     """Below the maps, folded: the maps there are, and what another one would look at."""
     job = state.newest_job("lay out", analysis=state.session().analysis)
-    with st.expander(f"The map by likeness: {theme.short(layouts.spoken(state.layout()), 90)}"):
+    how = theme.short(layouts.spoken(state.layout()), 90)
+    with st.expander(f"The map by likeness: {widgets.markdown(how)}"):
         _shown()
         if job is not None and not job.over:
             _follow(job.id)
@@ -54,7 +55,8 @@ def _another(analysis: Analysis) -> None:
         f"Full fit: every cell, not {LANDMARKS:,} with the others placed among them (minutes from 50,000 cells on)",
         **state.bind("map_full"),
     )
-    layout = Layout(int(neighbours), round(float(distance), 2), tuple(chosen), bool(full))
+    features = tuple(name for name in names if name in chosen)  # the order of choosing makes no other map
+    layout = Layout(int(neighbours), round(float(distance), 2), features, bool(full))
     asked = {"analysis": state.session().analysis, "layout": asdict(layout)}
     with st.container(horizontal=True, vertical_alignment="center"):
         st.button("Make this map", on_click=state.submit, args=("lay out", asked), disabled=layout == USUAL)
