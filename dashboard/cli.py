@@ -149,6 +149,7 @@ def _column_options(command: Callable[..., None]) -> Callable[..., None]:
             default="",
             help="Where patient and region stand in file names, such as {patient}_{region} [proposed and said].",
         ),
+        click.option("--layer", help="h5ad: layer to read instead of X."),
         click.option("--names-in", help="Column whose text --pattern takes apart, instead of file names."),
         click.option(
             "--merge-labels",
@@ -261,7 +262,7 @@ def _columns(given: dict[str, Any], *, labels: tuple[str, ...] = ()) -> Columns:
     from milcore.columns import Columns
     from milcore.mapping import overruled, read_mapping
 
-    owners = ("patient", "region", "pattern", "names_in", "merge_labels")
+    owners = ("patient", "region", "pattern", "names_in", "merge_labels", "layer")
     names = (*owners, "cell", "x", "y", "features", "drop", "known")
     columns = Columns(**{name: given.pop(name) for name in names}, labels=labels)
     mapping, bag = given.pop("mapping"), given.pop("bag")

@@ -63,15 +63,19 @@ def places(home: Workspace, key: str, name: str) -> np.ndarray:
     return found
 
 
-def spoken(layout: Layout) -> str:
-    """How a map is laid out, in words."""
+def spoken(layout: Layout, *, of_file: bool = False) -> str:
+    """How a map is laid out, in words; `of_file`: it came with the tables."""
+    if of_file:
+        return "from file"
     by = "all features" if not layout.features else ", ".join(layout.features)
     fit = "every cell fitted" if layout.full else "approximate"
     return f"{layout.neighbours} neighbours, distance {layout.distance:g}, {by}, {fit}"
 
 
-def kind(layout: Layout) -> str:
+def kind(layout: Layout, *, of_file: bool = False) -> str:
     """What the map is, for its title."""
+    if of_file:
+        return "UMAP from file"
     return "UMAP" if layout.full else "approximate UMAP"
 
 

@@ -375,7 +375,7 @@ def tissue(analysis: Analysis, patient: str, region: str | None, *, limit: int =
 def umap(
     analysis: Analysis, *, patient: str | None = None, side: int = SIDE, limit: int = 10_000
 ) -> Picture | None:
-    """The approximate UMAP coloured by importance; with `patient` the other cells are pale."""
+    """The UMAP coloured by importance; with `patient` the other cells are pale."""
     xy = analysis.cells[["umap_1", "umap_2"]].to_numpy(dtype=float)
     rows = np.flatnonzero(np.isfinite(xy).all(axis=1))
     if not len(rows):

@@ -313,7 +313,8 @@ def _cells(analysis: Analysis) -> list[Block]:
             Words(rule[-1], "quiet"),
         ]
     picture = pictures.umap(analysis)
-    caption = "All cells, alike cells close together (approximate UMAP), coloured by importance."
+    how = "UMAP from file" if facts.get("umap") == "from file" else "approximate UMAP"
+    caption = f"All cells, alike cells close together ({how}), coloured by importance."
     if picture:
         listed += [Figure(picture, caption), casepage.ramp(analysis)]
     return [*blocks, *listed]

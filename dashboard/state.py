@@ -328,6 +328,12 @@ def analysis() -> Analysis | None:
         return _as_asked(str(workspace().root), key, names, maps, session().layout)
 
 
+def map_of_file() -> bool:
+    """Whether the map by likeness that is shown came with the tables."""
+    found = analysis()
+    return found is not None and not session().layout and found.facts.get("umap") == "from file"
+
+
 def layout() -> Layout:
     """How the map by likeness that is shown was laid out."""
     now = session()

@@ -14,8 +14,9 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from milcore.cohort import Note
+from milcore.cohort import Note, alike
 from milcore.errors import MilError
+from milcore.names import PLACES
 from milcore.text import Table
 
 __all__ = [
@@ -79,8 +80,9 @@ def read_feather(path: Path, wanted: Collection[str]) -> Table:
 # h5ad
 
 
-def read_h5ad(path: Path, wanted: Collection[str]) -> Table:
-    """An h5ad file: obs, the place of each cell, and X, of which only `wanted` columns are read if any is there."""
+def read_h5ad(path: Path, wanted: Collection[str], *, layer: str | None = None) -> Table:
+    """An h5ad file: obs, the place of each cell in tissue and on a UMAP, and X or another `layer`, of which only the
+    `wanted` columns are read if any is there."""
     _check_links(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of old files and newer versions: nothing the user can mend
@@ -92,17 +94,37 @@ def read_h5ad(path: Path, wanted: Collection[str]) -> Table:
         except IORegistryError as error:
             raise ValueError(str(error)) from None
     columns = {str(name): _observed(data.obs[name]) for name in data.obs}
-    if "spatial" in data.obsm:
-        place = np.asarray(data.obsm["spatial"], np.float32)
-        columns |= {
-            f"spatial {axis}": pl.Series(place[:, i]) for i, axis in enumerate("xy"[: place.shape[1]])
-        }
+    for kept, named in PLACES.items():
+        if kept in data.obsm:
+            place = np.asarray(data.obsm[kept], np.float32)
+            columns |= {name: pl.Series(place[:, i]) for i, name in enumerate(named[: place.shape[1]])}
     columns.setdefault(
         str(data.obs.index.name or "obs_names"), pl.Series(data.obs_names.astype(str).to_numpy())
     )
-    measured = _measured(data, wanted)
+    layers = tuple(str(name) for name in data.layers)
+    measured = _measured(data, wanted, _matrix(data, layer, path))
     matrix = {f"{name} (2)" if name in columns else name: column for name, column in measured.items()}
-    return Table(pl.DataFrame(columns | matrix), "h5ad", tuple(matrix))
+    return Table(
+        pl.DataFrame(columns | matrix), "h5ad", tuple(matrix), tuple(_layer_notes(layers, layer)), layers
+    )
+
+
+def _matrix(data: Any, layer: str | None, path: Path) -> Any:
+    """X, or the layer that was asked for."""
+    if layer is None:
+        return data.X
+    if layer not in data.layers:
+        problem = f"There is no layer '{layer}' in '{path.name}'."
+        raise MilError(problem, "--layer", alike(layer, [str(name) for name in data.layers]))
+    return data.layers[layer]
+
+
+def _layer_notes(layers: tuple[str, ...], layer: str | None) -> Iterator[Note]:
+    others = ", ".join(f"'{name}'" for name in layers if name != layer)
+    if layer is not None:
+        yield Note("layers", f"The values are those of the layer '{layer}', not of X.")
+    elif others:
+        yield Note("layers", f"The values are those of X; there are also the layers {others}.")
 
 
 def _check_links(path: Path) -> None:
@@ -137,9 +159,9 @@ def _observed(column: Any) -> pl.Series:
     )
 
 
-def _measured(data: Any, wanted: Collection[str]) -> dict[str, pl.Series]:
-    """The columns of X, those `wanted` if any of them is there."""
-    if data.X is None:
+def _measured(data: Any, wanted: Collection[str], x: Any) -> dict[str, pl.Series]:
+    """The columns of a matrix, those `wanted` if any of them is there."""
+    if x is None:
         return {}
     given = [str(name) for name in data.var_names]
     chosen = [j for j, name in enumerate(given) if name in wanted] or range(len(given))
@@ -148,7 +170,7 @@ def _measured(data: Any, wanted: Collection[str]) -> dict[str, pl.Series]:
             f"The matrix has {len(chosen):,} columns for {data.n_obs:,} cells, more than can be read at once."
         )
         raise MilError(problem, "X", "Name the features to use with --features.")
-    x = data.X.tocsc() if hasattr(data.X, "tocsc") else data.X
+    x = x.tocsc() if hasattr(x, "tocsc") else x
     columns: dict[str, pl.Series] = {}
     for j in chosen:
         column = x[:, [j]].toarray().ravel() if hasattr(x, "toarray") else np.ascontiguousarray(x[:, j])

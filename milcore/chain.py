@@ -23,7 +23,7 @@ from milcore.phenotypes import Phenotypes, phenotypes
 from milcore.preprocess import Moments, Preparation, moments, named, preparation
 from milcore.probes import shifted
 from milcore.progress import Progress
-from milcore.projection import Layout, umap_map
+from milcore.projection import Layout, of_file, umap_map
 from milcore.results import cells_table, count_regions, level_of, predictions_table
 from milcore.retraining import whole_null
 from milcore.scorer import Reference, Scorer, reference_rows, scorer_card
@@ -76,9 +76,14 @@ def analyse(cohort: Cohort, settings: Settings, progress: Progress | None = None
         worth = _worth(case, groups, features, explained)
         gated = _gated(case, (unseen, cells.node), explained, judged)
     with progress.stage("umap"):
-        coordinates = umap_map(cells, cohort.owner, seed=settings.seed, share=progress.share)
+        brought = of_file(cohort)
+        if brought is None:
+            coordinates = umap_map(cells, cohort.owner, seed=settings.seed, share=progress.share)
+        else:
+            coordinates = brought
     facts = _all_facts(case, explained, judged)
     facts |= _whole_null(case, around, x, measured, facts, progress)
+    facts["umap"] = "approximate" if brought is None else "from file"
     facts["phenotyping"] = {"how": groups.how, "test": worth.test}
     facts |= {"phenotypes": in_short(worth), "gating": gated.facts}
     facts["timings"] = {name: round(seconds, 3) for name, seconds in progress.timings.items()}

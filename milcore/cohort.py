@@ -25,13 +25,14 @@ from milcore.errors import Damaged, MilError
 from milcore.folder import aside, checked, seal
 from milcore.matrix import Written, digest_of
 
-__all__ = ["TEXT", "Cohort", "Note", "alike"]
+__all__ = ["MAPPED", "TEXT", "Cohort", "Note", "alike"]
 
 VERSION = 2
 MEND = "Read its tables again."
 TEXT = pd.StringDtype("pyarrow")  # text of N cells without N Python objects
 KEYS = {"patient": ["patient"], "region": ["patient", "region"]}  # what tells one bag from another
 GLIMPSE = "glimpse.parquet"
+MAPPED = ("umap_1", "umap_2")  # columns of cells with their places on a map that the tables brought
 CELL_COLUMNS = ("region", "cell_id", "x", "y")
 DAMAGE = (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile, pa.ArrowException)  # of a folder
 BYTES_AT_ONCE, TEXTS_AT_ONCE = 1 << 24, 1 << 16  # hashed in one go

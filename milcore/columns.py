@@ -20,7 +20,7 @@ from milcore.profiles import ENOUGH_CELLS, Profile, levels, profiles, whole, wor
 
 __all__ = ["LEVELS", "YOURS", "Columns", "Role", "named_roles", "recognise"]
 
-NO_COLUMN = ("bag", "pattern", "names_in")  # text of Columns that says no column's role
+NO_COLUMN = ("bag", "pattern", "names_in", "layer")  # text of Columns that says no column's role
 YOURS = "you named it"
 NO_PATIENT = "no column names the patient, so each of these counts as one"
 CODED = 2  # a number of no more values may measure what the text says
@@ -35,6 +35,7 @@ class Columns:
     `features` are used exactly; `drop` never; `known` is a truth column, kept but never a feature; `labels`
     belong to patients and must not vary within one; `bag` says whether a patient or a region is predicted. `pattern`
     takes the file names apart, or the text of column `names_in`; `merge_labels` makes one of a label's spellings.
+    `layer` is the layer of an h5ad that is read instead of X.
     `trained`: these are the columns of a trained model, whose features are used also where they say nothing here, and
     of which any may be missing (who reads for the model says so).
     """
@@ -53,6 +54,7 @@ class Columns:
     pattern: str = ""
     names_in: str | None = None
     merge_labels: bool = False
+    layer: str | None = None
     trained: bool = False
 
 
@@ -240,6 +242,9 @@ def _by_name(frame: pl.DataFrame, columns: Columns, tool: Format, taken: set[str
 def _beside_the_cells(frame: pl.DataFrame, columns: Columns, tool: Format, taken: set[str]) -> Iterator[Role]:
     """The columns a tool writes to name and place things."""
     for name in frame.columns:
+        if name in names.LAID_OUT and name not in taken:
+            yield Role(name, "kept", "the place of the cell on the file's own map (X_umap)")
+            continue
         free = name not in taken and name not in columns.features
         if tool.never and free and re.fullmatch(tool.never, folded(name)):
             yield Role(name, "left out", f"{tool.name} writes it to name or place things")

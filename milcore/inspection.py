@@ -59,6 +59,7 @@ GRADES = {
     "blank_patients": ("warn", "Fill the ids in the patients file."),
     "duplicate_cell_ids": ("warn", "Look whether cells come twice."),
     "one_cell": ("warn", ""),
+    "layers": ("note", "Choose the one to read (--layer)."),
     "encoding": ("note", "Export it in UTF-8."),
     "thousands": ("note", "Export numbers without a sign between thousands."),
     "mixed_units": ("note", "Export all in one unit, if they are compared."),

@@ -48,6 +48,7 @@ class Reading:
             "files": self.files,
             "format": self.table.format,
             "columns": said,
+            "layers": list(self.table.layers),
             "made": [each.name for each in self.roles if each.name not in self.given],
             "mapping": self.mapping(),
         }

@@ -11,7 +11,9 @@ __all__ = [
     "CELL",
     "CELL_TYPE",
     "IMAGE",
+    "LAID_OUT",
     "PATIENT",
+    "PLACES",
     "REGION",
     "STAND_IN",
     "X",
@@ -60,6 +62,8 @@ X = _words(
 )
 Y = tuple(name.replace("x", "y").replace("centroid1", "centroid0") for name in X)
 
+LAID_OUT = ("X_umap 1", "X_umap 2")  # the place of a cell on a map by likeness that a file brings
+PLACES = {"spatial": ("spatial x", "spatial y"), "X_umap": LAID_OUT}  # what an h5ad has in obsm
 SHAPES = frozenset(
     _words("polygon rectangle ellipse geometry point points line polyline")
 )  # no name of a region

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from milcore.cohort import MAPPED, Cohort
 from milcore.errors import MilError
 from milcore.neighbours import NEIGHBOURS, Graph, interpolated, nearest
 
-__all__ = ["LANDMARKS", "USUAL", "Layout", "umap_map"]
+__all__ = ["LANDMARKS", "USUAL", "Layout", "of_file", "umap_map"]
 
 LANDMARKS = 10_000
 EPOCHS, LONG = 100, 200  # of landmarks; of all cells, whose kinds take longer to come apart
@@ -43,6 +44,14 @@ class Layout:
 
 
 USUAL = Layout()
+
+
+def of_file(cohort: Cohort) -> np.ndarray | None:
+    """(N, 2) float32, the map that the tables brought; None where they brought none, or not for every cell."""
+    if not set(MAPPED) <= set(cohort.cells):
+        return None
+    places = cohort.cells[list(MAPPED)].to_numpy(np.float32)
+    return places if np.isfinite(places).all() else None
 
 
 def umap_map(

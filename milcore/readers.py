@@ -12,8 +12,9 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 
+from milcore import names
 from milcore.belonging import one_row_each
-from milcore.cohort import TEXT, Cohort, Note
+from milcore.cohort import MAPPED, TEXT, Cohort, Note
 from milcore.columns import YOURS, Columns, Role, named_roles, recognise
 from milcore.errors import MilError
 from milcore.inspection import graded, owner_notes, role_notes, target_notes, value_notes
@@ -47,7 +48,14 @@ def read_cohort(
     owners = [name for name in (columns.patient, columns.region, columns.names_in) if name]
     with progress.stage("reading"):
         outcomes = None if patients is None else read_patients(Path(patients))
-        table = read_cells(cells, text=owners, wanted=columns.features, besides=patients, progress=progress)
+        table = read_cells(
+            cells,
+            text=owners,
+            wanted=columns.features,
+            layer=columns.layer,
+            besides=patients,
+            progress=progress,
+        )
         columns, given = _in_table(columns, table), frozenset(table.frame.columns)
         named = {columns.patient, columns.region, columns.cell}
         _check_swapped(table, outcomes, columns)
@@ -258,6 +266,9 @@ def _cells(reading: Reading, region: pd.Categorical, order: np.ndarray) -> pd.Da
         column, lab = frame[role.name], role.role == "cell_type"
         own = "cell_type" if lab else reading.stored(role)
         own = f"{own} (2)" if own in table or (own in OWN and not lab) else own
+        if role.name in names.LAID_OUT:
+            table[MAPPED[names.LAID_OUT.index(role.name)]] = numbers(column, order)
+            continue
         text = role.role != "known" or not column.dtype.is_numeric()
         table[own] = coded(column).take(order) if text else column.gather(order).to_numpy()
     return pd.DataFrame(table, copy=False)

@@ -45,7 +45,7 @@ CARD = (
     *("folds", "repeats", "threshold", "pooling", "scores", "null", "verdict", "versions"),
 )
 READ_AS = ("patient", "region", "cell", "x", "y", "cell_type")  # roles of columns that new tables share
-READ_HOW = {"pattern": str, "names_in": str, "merge_labels": bool}  # what else they share
+READ_HOW = {"pattern": str, "names_in": str, "merge_labels": bool, "layer": str}  # what else they share
 FREE = -1  # a length that the file may choose
 USE = "Research use only. Not for diagnosis or treatment decisions."
 

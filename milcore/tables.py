@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 import polars as pl
@@ -50,6 +51,7 @@ class Cells:
     tool: Format | None = None
     matrix: tuple[str, ...] = ()
     notes: tuple[Note, ...] = ()
+    layers: tuple[str, ...] = ()
     release: Callable[[], None] = lambda: None
 
 
@@ -58,14 +60,15 @@ def read_cells(
     *,
     text: Collection[str] = (),
     wanted: Collection[str] = (),
+    layer: str | None = None,
     besides: Path | None = None,
     progress: Progress | None = None,
 ) -> Cells:
     """All cell tables behind `paths` (files, folders, patterns, archives) as one; they must have the same columns.
 
-    `text` are columns to be kept as written (patients "01"); of an h5ad matrix only `wanted` columns are read,
-    if any are named; `besides` is the patients file, which is no cell table wherever it lies. MilError for what is
-    missing, empty, damaged, not a table, no table of cells, or does not fit the first file.
+    `text` are columns to be kept as written (patients "01"); of an h5ad matrix, X or the `layer`, only `wanted` columns
+    are read, if any are named; `besides` is the patients file, which is no cell table wherever it lies. MilError for
+    what is missing, empty, damaged, not a table, no table of cells, or does not fit the first file.
     """
     if not paths:
         problem = "No cell table was named."
@@ -77,7 +80,7 @@ def read_cells(
         pieces = None if any(parts.values()) else read_large(cells, text, _teller(cells, progress))
         if pieces is not None:
             return _of_pieces(pieces, [source.name for source in cells], text)
-        tables = [_read(source, text=text, wanted=wanted) for source in cells]
+        tables = [_read(source, text=text, wanted=wanted, layer=layer) for source in cells]
         tables = [_joined(table, one, parts.get(one, [])) for one, table in zip(cells, tables, strict=True)]
     for source, table in zip(cells[1:], tables[1:], strict=True):
         _check_fits(table.frame, tables[0].frame, (source.name, cells[0].name))
@@ -123,6 +126,7 @@ def _one(tables: list[Table], files: list[str], text: Collection[str]) -> Cells:
         tool,
         tables[0].matrix,
         notes + tuple(mixed),
+        tables[0].layers,
     )
 
 
@@ -139,9 +143,17 @@ def read_table(path: Path, *, text: Collection[str] | None = ()) -> Table:
         return _read(sources[0], text=text)
 
 
-def _read(source: Source, *, text: Collection[str] | None = (), wanted: Collection[str] = ()) -> Table:
+def _read(
+    source: Source,
+    *,
+    text: Collection[str] | None = (),
+    wanted: Collection[str] = (),
+    layer: str | None = None,
+) -> Table:
     """One file; MilError for whatever is wrong with it."""
     reader = _reader(source, text)
+    if layer is not None and reader is read_h5ad:
+        reader = partial(read_h5ad, layer=layer)
     with readable(source):
         table = reader(source.path, wanted)
     if not table.frame.height or not table.frame.width:

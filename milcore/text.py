@@ -66,12 +66,13 @@ SHOWN = 5  # columns in a sentence
 @dataclass(frozen=True)
 class Table:
     """Rows as they stand in the file: `format` is the tool that wrote it or the kind of file; `matrix` the columns that
-    were X of an h5ad."""
+    were the matrix of an h5ad, `layers` the others it might have been."""
 
     frame: pl.DataFrame
     format: str
     matrix: tuple[str, ...] = ()
     notes: tuple[Note, ...] = ()
+    layers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

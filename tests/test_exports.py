@@ -14,10 +14,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from dashboard import layouts
 from milcore.cohort import Cohort
 from milcore.columns import Columns
 from milcore.errors import MilError
 from milcore.formats import format_of
+from milcore.mapping import read_mapping
+from milcore.projection import USUAL, of_file
 from milcore.readers import read_cohort
 
 STEINBOCK = "steinbock_imcRtools"
@@ -612,3 +615,64 @@ def test_a_variant_of_an_export_is_the_same_export(tmp_path: Path, style: Style,
     for name in ("Nucleus: Area µm^2", "DAPI: Mean"):
         found = cohort.features[back, cohort.names.index(spelled(name))]
         np.testing.assert_array_equal(found, plain[name].to_numpy(np.float32))
+
+
+# AnnData
+
+
+def brought(folder: Path, *, hole: bool = False) -> Path:
+    """An h5ad of 6 patients with sparse X, a layer, nullable text, a place in tissue, and a map."""
+    import anndata
+    from scipy.sparse import csr_matrix
+
+    rng = np.random.default_rng(8)
+    x = rng.poisson(2.0, (240, 3)).astype(np.float32)
+    obs = pd.DataFrame({"donor_id": pd.array(np.repeat([f"D{i}" for i in range(6)], 40), "string")})
+    obs.index = [f"c{i}" for i in range(240)]
+    data = anndata.AnnData(csr_matrix(x), obs=obs, layers={"log": np.log1p(x)})
+    data.var_names = ["CD3", "CD8", "Ki67"]
+    data.obsm["spatial"], data.obsm["X_umap"] = rng.random((240, 2)), rng.normal(size=(240, 2))
+    if hole:
+        data.obsm["X_umap"][7] = np.nan
+    with anndata.settings.override(allow_write_nullable_strings=True):
+        data.write_h5ad(folder / "c.h5ad")
+    return folder / "c.h5ad"
+
+
+def test_a_layer_is_read_where_it_is_asked_for(tmp_path: Path) -> None:
+    path = brought(tmp_path)
+    plain, other = read_cohort([path]), read_cohort([path], columns=Columns(layer="log"))
+    np.testing.assert_allclose(other.features, np.log1p(plain.features), rtol=1e-6)
+    assert (plain.names, plain.B) == (("CD3", "CD8", "Ki67"), 6)
+    assert "'log'" in next(note.words for note in plain.notes if note.kind == "layers")
+    assert other.source["layers"] == ["log"]
+    other.write_mapping(tmp_path / "m.json")
+    assert read_mapping(tmp_path / "m.json").layer == "log"
+    with pytest.raises(MilError, match="no layer 'lgo'") as caught:
+        read_cohort([path], columns=Columns(layer="lgo"))
+    assert "'log'" in caught.value.fix
+
+
+def test_the_map_of_a_file_is_kept_and_never_a_feature(tmp_path: Path) -> None:
+    import anndata
+
+    cohort = read_cohort([brought(tmp_path)]).save(tmp_path / "cohort")
+    wanted = anndata.read_h5ad(tmp_path / "c.h5ad").obsm["X_umap"]
+    places = of_file(cohort)
+    assert places is not None
+    np.testing.assert_allclose(places, wanted[cohort.order], rtol=1e-6)
+    assert of_file(read_cohort([brought(tmp_path, hole=True)])) is None
+    assert layouts.kind(USUAL, of_file=True) == "UMAP from file"
+
+
+def test_an_analysis_shows_the_map_of_the_file_and_says_so(tmp_path: Path) -> None:
+    from milcore.chain import analyse
+    from milcore.training import Settings
+
+    outcome = pd.DataFrame({"donor_id": [f"D{i}" for i in range(6)], "response": ["no", "yes"] * 3})
+    outcome.to_csv(tmp_path / "patients.csv", index=False)
+    cohort = read_cohort([brought(tmp_path)], patients=tmp_path / "patients.csv")
+    settings = Settings(target="response", pooling="neighbourhood", effort="quick", permutations=10)
+    found = analyse(cohort, settings)
+    assert found.facts["umap"] == "from file"
+    np.testing.assert_array_equal(found.cells[["umap_1", "umap_2"]].to_numpy(np.float32), of_file(cohort))

@@ -73,7 +73,12 @@ def _board(analysis: Analysis) -> None:
     """Controls and maps. Runs alone while only these change; a new selection runs the whole page."""
     colour, patient, region = _controls(analysis)
     maps = [
-        planes.likeness(analysis, colour=colour, height=HEIGHT, how=layouts.kind(state.layout())),
+        planes.likeness(
+            analysis,
+            colour=colour,
+            height=HEIGHT,
+            how=layouts.kind(state.layout(), of_file=state.map_of_file()),
+        ),
         planes.tissue(analysis, patient, region, colour=colour, height=HEIGHT),
     ]
     idle = "Draw around cells on either map to ask about them."

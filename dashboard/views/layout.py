@@ -21,9 +21,9 @@ STAGES = ("neighbours", "umap", "saving")
 def panel(analysis: Analysis) -> None:
     """Below the maps, folded: the maps there are, and what another one would look at."""
     job = state.newest_job("lay out", analysis=state.session().analysis)
-    how = theme.short(layouts.spoken(state.layout()), 90)
+    how = theme.short(layouts.spoken(state.layout(), of_file=state.map_of_file()), 90)
     with st.expander(f"The map by likeness: {widgets.markdown(how)}"):
-        _shown()
+        _shown(analysis)
         if job is not None and not job.over:
             _follow(job.id)
             return
@@ -32,11 +32,15 @@ def panel(analysis: Analysis) -> None:
         _another(analysis)
 
 
-def _shown() -> None:
+def _shown(analysis: Analysis) -> None:
     """A choice among the maps that were made."""
     every = {"": USUAL, **layouts.saved(state.workspace(), state.session().analysis)}
     if len(every) > 1:
-        words = {name: theme.short(layouts.spoken(layout), 110) for name, layout in every.items()}
+        brought = analysis.facts.get("umap") == "from file"
+        words = {
+            name: theme.short(layouts.spoken(layout, of_file=brought and not name), 110)
+            for name, layout in every.items()
+        }
         st.selectbox("Shown", **state.bind("layout", list(every)), format_func=words.__getitem__)
 
 
@@ -57,9 +61,15 @@ def _another(analysis: Analysis) -> None:
     )
     features = tuple(name for name in names if name in chosen)  # the order of choosing makes no other map
     layout = Layout(int(neighbours), round(float(distance), 2), features, bool(full))
+    brought = analysis.facts.get("umap") == "from file"
     asked = {"analysis": state.session().analysis, "layout": asdict(layout)}
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.button("Make this map", on_click=state.submit, args=("lay out", asked), disabled=layout == USUAL)
+        st.button(
+            "Make this map",
+            on_click=state.submit,
+            args=("lay out", asked),
+            disabled=layout == USUAL and not brought,
+        )
         widgets.quiet(
             "In the background; this map stays until the new one is there, and can be had back. The same settings "
             "make the same map. Labels take no part."

@@ -182,7 +182,7 @@ def _maps(analysis: Analysis, patient: str) -> None:
             colour=colour,
             height=320,
             title=f"{theme.short(patient, 30)} among all cells",
-            how=layouts.kind(state.layout()),
+            how=layouts.kind(state.layout(), of_file=state.map_of_file()),
         ),
     ]
     mine = np.zeros(analysis.cohort.N, bool)

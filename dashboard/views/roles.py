@@ -39,11 +39,11 @@ def draw(cohort: Cohort) -> None:
             widgets.quiet(words)
             return
         pattern, source = _pattern(cohort, made)
-        bag = _bag(cohort)
-        before = _settled(cohort)
-        changed = (pattern, source) != (before.get("pattern", ""), before.get("names_in"))
-        if st.button("Read again with these roles", disabled=not (other or changed or bag != cohort.bag)):
-            _mend(cohort, made, edited, {"pattern": pattern, "names_in": source, "bag": bag})
+        how = {"pattern": pattern, "names_in": source, "bag": _bag(cohort), "layer": _layer(cohort)}
+        before = {"pattern": "", "names_in": None, "layer": None, **_settled(cohort), "bag": cohort.bag}
+        changed = any(value != before[name] for name, value in how.items())
+        if st.button("Read again with these roles", disabled=not (other or changed)):
+            _mend(cohort, made, edited, how)
 
 
 def again(made: Job, columns: Mapping[str, Any]) -> None:
@@ -151,6 +151,19 @@ def _bag(cohort: Cohort) -> str:
     )
 
 
+def _layer(cohort: Cohort) -> str | None:
+    """Which matrix of an h5ad is read, where it has several; None for X."""
+    layers = cohort.source.get("layers", [])
+    now = _settled(cohort).get("layer")
+    if not layers:
+        return now
+    options = [None, *layers]
+    key = f"layer-{state.session().cohort}"
+    return st.selectbox(
+        "Values of the features", options, options.index(now), format_func=lambda name: name or "X", key=key
+    )
+
+
 def _pattern(cohort: Cohort, made: Job) -> tuple[str, str | None]:
     """How names are taken apart, to be changed where it was done, or where there are several files."""
     settled = _settled(cohort)
@@ -192,6 +205,7 @@ def _mend(cohort: Cohort, made: Job, edited: pd.DataFrame, names: Mapping[str, A
     made_up = set(cohort.source.get("made", []))
     settled = {name: None if value in made_up else value for name, value in asdict(asked).items()}
     settled["drop"] = tuple(name for name in asked.drop if name not in made_up)
-    how = {} if settled["patient"] and "{patient}" in str(names["pattern"]) else names
-    merged = bool(_settled(cohort).get("merge_labels"))
-    again(made, {**settled, **how, "bag": names["bag"], "merge_labels": merged})
+    how = dict(names)
+    if settled["patient"] and "{patient}" in str(names["pattern"]):
+        del how["pattern"], how["names_in"]
+    again(made, {**settled, **how, "merge_labels": bool(_settled(cohort).get("merge_labels"))})
