@@ -22,6 +22,7 @@ from milcore.text import Table
 __all__ = [
     "parquet_blocks",
     "parquet_extent",
+    "read_10x",
     "read_excel",
     "read_fcs",
     "read_feather",
@@ -34,6 +35,11 @@ MOST_SHEET = 5_000_000  # values of a sheet
 SAFE_BYTES = 1 << 30  # what a file may unpack to, however small it is
 MOST_TIMES = 1_000  # its own size, beyond that
 ROWS_AT_ONCE = 1 << 17  # of a large Parquet file
+MEASURED = (
+    "Gene Expression",
+    "Protein Expression",
+    "Antibody Capture",
+)  # of a 10x matrix; the others are controls
 TITLES = 20  # rows of a sheet among which the header is looked for
 
 
@@ -178,6 +184,30 @@ def _measured(data: Any, wanted: Collection[str], x: Any) -> dict[str, pl.Series
             column.astype(np.float32)
         )
     return columns
+
+
+def read_10x(path: Path, wanted: Collection[str]) -> Table:
+    """The counts of a cell_feature_matrix.h5, one row a cell: genes and proteins, not the controls."""
+    import h5py
+    from scipy.sparse import csc_matrix
+
+    _check_links(path)
+    with h5py.File(path) as file:
+        matrix = file["matrix"]
+        parts = [matrix[name][:] for name in ("data", "indices", "indptr")]
+        cells, genes = ([text.decode() for text in matrix[name][:]] for name in ("barcodes", "features/name"))
+        kinds = [text.decode() for text in matrix["features/feature_type"][:]]
+    if len(genes) * len(cells) > MOST_VALUES:
+        problem = (
+            f"The matrix has {len(genes):,} features for {len(cells):,} cells, more than can be read at once."
+        )
+        raise MilError(problem, path.name, "Give an .h5ad of the features you need.")
+    counts = csc_matrix(tuple(parts), shape=(len(genes), len(cells))).tocsr()
+    kept = [j for j, kind in enumerate(kinds) if kind in MEASURED]
+    columns = {"cell_id": pl.Series(cells, dtype=pl.String)}
+    for j, name in zip(kept, _distinct(genes[j] for j in kept), strict=True):
+        columns[name] = pl.Series(counts[[j]].toarray().ravel().astype(np.float32))
+    return Table(pl.DataFrame(columns), "10x")
 
 
 # Flow cytometry

@@ -177,7 +177,7 @@ FORMATS = (
         cell=_words("cellid"),
         x=_words("xcentroid"),
         y=_words("ycentroid"),
-        never="(control|unassigned|deprecated|genomiccontrol).*|segmentationmethod|zlevel",
+        never="(control|unassigned|deprecated|genomiccontrol|negcontrol|antisense).*|blank\\d*|segmentationmethod|zlevel",
         alone=True,
     ),
     Format(
@@ -188,7 +188,8 @@ FORMATS = (
         cell=_words("cell cellid"),
         x=_words("centerxglobal centerxlocal"),
         y=_words("centeryglobal centerylocal"),
-        never="version|dualfileformat|assaytype|runname|propnegative|cellid|slideidnumeric",
+        never="version|dualfileformat|assaytype|runname|propnegative|cellid|slideidnumeric|neg(prb)?\\w*\\d+|negative\\d*"
+        "|systemcontrol\\d*|falsecode\\w*",
         alone=True,
     ),
     Format(
@@ -203,7 +204,7 @@ FORMATS = (
         cell=_words("entityid unnamed0"),
         x=_words("centerx"),
         y=_words("centery"),
-        never="fov|(min|max)[xy]|transcriptcount|barcodecount",
+        never="fov|(min|max)[xy]|transcriptcount|barcodecount|blank\\d*",
         alone=True,
     ),
 )

@@ -5,38 +5,35 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import polars as pl
 
 from milcore import names
-from milcore.binary import read_excel, read_fcs, read_feather, read_h5ad, read_parquet
+from milcore.binary import read_10x, read_excel, read_fcs, read_feather, read_h5ad, read_parquet
 from milcore.cohort import Note
 from milcore.errors import MilError
 from milcore.files import PACKED, Source, ending, opened, readable
 from milcore.formats import Format, format_of
 from milcore.large import Pieces, read_large
+from milcore.pairing import joined, together
 from milcore.progress import Progress
 from milcore.text import GAPS, STRAY, TEXTS, Table, read_text
 
 __all__ = ["READERS", "TABLES", "Cells", "Table", "read_cells", "read_table"]
 
+DIGITS = 15  # of a whole number that every number keeps
 HALF = 0.5  # numbers among the text from here on are worth a note
 READERS: dict[str, Callable[[Path, Collection[str]], Table] | None] = {
     **dict.fromkeys(TEXTS),
     **dict.fromkeys(("parquet", "pq"), read_parquet),
     **dict.fromkeys(("feather", "arrow"), read_feather),
     "h5ad": read_h5ad,
+    "h5": read_10x,
     "fcs": read_fcs,
     "xlsx": read_excel,
 }
 TABLES = (*READERS, *(f"{text}.{kind}" for text in TEXTS for kind in PACKED), "zip")  # what can be named
-INTENSITIES, REGIONPROPS, IMAGES, OBJECT = (
-    "intensities",
-    "regionprops",
-    "images.csv",
-    "Object",
-)  # of steinbock
 
 
 @dataclass(frozen=True)
@@ -76,12 +73,14 @@ def read_cells(
     with opened(paths, kinds=READERS, packed=TEXTS) as sources:
         if besides is not None:
             sources = [one for one in sources if not _same_file(one.path, besides)] or sources
-        cells, parts = _steinbock(sources)
+        cells, parts = together(sources)
         pieces = None if any(parts.values()) else read_large(cells, text, _teller(cells, progress))
         if pieces is not None:
             return _of_pieces(pieces, [source.name for source in cells], text)
         tables = [_read(source, text=text, wanted=wanted, layer=layer) for source in cells]
-        tables = [_joined(table, one, parts.get(one, [])) for one, table in zip(cells, tables, strict=True)]
+        tables = [
+            joined(table, one, parts.get(one, []), _read) for one, table in zip(cells, tables, strict=True)
+        ]
     for source, table in zip(cells[1:], tables[1:], strict=True):
         _check_fits(table.frame, tables[0].frame, (source.name, cells[0].name))
     return _one(tables, [source.name for source in cells], text)
@@ -188,35 +187,6 @@ def _same_file(one: Path, other: Path) -> bool:
 # What single tools do their own way
 
 
-def _steinbock(sources: list[Source]) -> tuple[list[Source], dict[Source, list[Source]]]:
-    """The tables of cells, and what a steinbock folder keeps beside each: region properties, facts of all images."""
-    cells = [source for source in sources if source.folder == INTENSITIES]
-    beside = {source.name: source for source in sources if source.folder == REGIONPROPS}
-    if not cells or not beside:
-        return sources, {}
-    images = [source for source in sources if PurePosixPath(source.name).name == IMAGES]
-    at = {cell: beside.get(cell.name.replace(INTENSITIES, REGIONPROPS)) for cell in cells}
-    return cells, {cell: [*([found] if found else []), *images] for cell, found in at.items()}
-
-
-def _joined(table: Table, cells: Source, beside: list[Source]) -> Table:
-    """One image's intensities with its region properties, on the number of the object, and with facts of the image."""
-    frame, notes = table.frame, list(table.notes)
-    for source in beside:
-        other = _read(source).frame
-        if OBJECT in other.columns and OBJECT in frame.columns:
-            frame = frame.join(other, on=OBJECT, how="left", suffix=" (2)", maintain_order="left")
-        elif "image" in other.columns:
-            stems = [PurePosixPath(str(name)).stem for name in other["image"]]
-            here = other.filter(pl.Series(stems) == PurePosixPath(cells.name).stem).drop("image")
-            if here.height == 1:
-                frame = frame.with_columns(pl.lit(here[name][0]).alias(name) for name in here.columns)
-            else:
-                words = f"'{source.name}' says nothing of the image of '{cells.name}'."
-                notes.append(Note("image_unknown", words))
-    return replace(table, frame=frame, notes=tuple(notes))
-
-
 def _with_centres(frame: pl.DataFrame) -> pl.DataFrame:
     """With the middle of each cell's box, where that is all that tells its place."""
     plain = {names.folded(name): name for name in frame.columns}
@@ -253,11 +223,17 @@ def _is_text(dtype: pl.DataType) -> bool:
     return isinstance(dtype, (pl.String, pl.Categorical, pl.Enum))
 
 
+def _long_ids(column: pl.Series) -> bool:
+    """Whether a column names cells in more digits than a number can keep."""
+    named = names.folded(column.name) in names.CELL
+    return named and (column.str.len_chars().max() or 0) > DIGITS  # type: ignore[operator]
+
+
 def _numbered(frame: pl.DataFrame, text: Collection[str]) -> tuple[pl.DataFrame, list[Note]]:
     """Text columns that are numbers but for a few entries become numbers, and what was lost is said."""
     notes = []
     for place, column in enumerate(frame.get_columns()):
-        if column.dtype != pl.String or column.name in text:
+        if column.dtype != pl.String or column.name in text or _long_ids(column):
             continue
         column = column.set(column.is_in(GAPS).fill_null(value=False), None)
         number = column.str.strip_chars().cast(pl.Float64, strict=False)

@@ -319,6 +319,8 @@ def _types(schema: pl.Schema, text: Collection[str] | None) -> dict[str, Any]:
             types[name] = pl.String
         elif kind.is_float():
             types[name] = pl.Float32
+        elif kind == pl.Int128 and names.folded(name) in names.CELL:
+            types[name] = pl.String  # a name, though of digits
         elif kind.is_integer() and names.folded(name) not in names.CELL:
             types[name] = pl.Float64  # a later row may have a fraction
     return types

@@ -26,10 +26,10 @@ LINE = re.findall(
     r"\w+",
     """
 errors progress folder matrix measures tasks labels names cohort formats profiles columns files text binary large
-tables patients belonging naming owners mapping inspection measurements readers surroundings preprocess neighbours folds
-neighbourhood models training case stacking evidence faithfulness stability permutation validation calibration
-associations reach baselines covariates probes projection phenotypes effects gating seen scorer analysis
-selections results judgement
+pairing tables patients belonging naming owners mapping inspection measurements readers surroundings preprocess
+neighbours folds neighbourhood models training case stacking evidence faithfulness stability permutation
+validation calibration associations reach baselines covariates probes projection phenotypes effects gating seen
+scorer analysis selections results judgement
 retraining chain prediction export sample_data theme outcome trust checks colouring shades planes hover drivers
 why maps figures chartdata svg stills document webpage ink paper pictures casepage method pseudonyms report
 slides comparing workspace layouts journal worker process jobs server doctor cli targets selection picks kept state
