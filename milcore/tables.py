@@ -226,7 +226,7 @@ def _is_text(dtype: pl.DataType) -> bool:
 def _long_ids(column: pl.Series) -> bool:
     """Whether a column names cells in more digits than a number can keep."""
     named = names.folded(column.name) in names.CELL
-    return named and (column.str.len_chars().max() or 0) > DIGITS  # type: ignore[operator]
+    return named and bool((column.str.len_chars() > DIGITS).any())
 
 
 def _numbered(frame: pl.DataFrame, text: Collection[str]) -> tuple[pl.DataFrame, list[Note]]:
