@@ -90,6 +90,14 @@ def cli() -> None:
     "--data", multiple=True, type=click.Path(path_type=Path), help="Folder whose tables the dashboard offers."
 )
 @click.option(
+    "--max-upload",
+    type=click.IntRange(min=1),
+    default=8000,
+    metavar="MB",
+    show_default=True,
+    help="Largest file that may be uploaded, in MB; it is held in memory meanwhile.",
+)
+@click.option(
     "--workers",
     type=click.IntRange(1, 64),
     default=1,
@@ -107,6 +115,7 @@ def serve(
     port: int,
     host: str,
     data: tuple[Path, ...],
+    max_upload: int,
     workers: int,
     insecure_no_login: bool,
 ) -> None:
@@ -117,7 +126,8 @@ def serve(
             raise MilError(problem, "--data", "Name a folder that exists.")
     from dashboard.server import start
 
-    start(workspace, host, port, data=data, workers=workers, insecure=insecure_no_login)
+    limits = {"workers": workers, "upload": max_upload}
+    start(workspace, host, port, data=data, limits=limits, insecure=insecure_no_login)
 
 
 def _names(ctx: click.Context, parameter: click.Parameter, value: Sequence[str]) -> tuple[str, ...]:

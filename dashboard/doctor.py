@@ -101,14 +101,15 @@ def _workspace(home: Workspace) -> Iterator[Finding]:
     held = sum(path.stat().st_size for path in home.root.rglob("*") if path.is_file()) / (1 << 30)
     words = f"{home.root}, {held:.1f} GB, {free:.0f} GB free"
     yield Finding("note" if free < LITTLE_DISK else "good", "workspace", words)
+    every = home.every_user()
     for place, kind in KINDS.items():
-        keys = [path.parent.name for path in sorted((home.root / place).glob(f"*/{kind}.json"))]
-        broken = {key: found for key in keys if (found := faults(home.root / place / key, "all"))}
+        keys = [path.parent for each in every for path in sorted((each.root / place).glob(f"*/{kind}.json"))]
+        broken = {key.name: found for key in keys if (found := faults(key, "all"))}
         yield Finding(
             "good", place, f"{len(keys) - len(broken)} of {len(keys)} hold what was written to them"
         )
         yield from (Finding("bad", kind, f"{key}: {found[0]}") for key, found in broken.items())
-    for key, facts in home.damaged():
+    for key, facts in (found for each in every for found in each.damaged()):
         yield Finding("note", "set aside", f"{key}: {facts['why']}")
 
 

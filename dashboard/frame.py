@@ -8,6 +8,7 @@ import streamlit as st
 
 from dashboard import state, theme, widgets
 from dashboard.views import analyses, cells, cohort, patient, predictions, report, train
+from milcore.errors import MilError
 
 if TYPE_CHECKING:
     from streamlit.navigation.page import Page
@@ -67,13 +68,21 @@ def top() -> None:
             theme.escape(theme.short(state.cohort_name(now.cohort), 70)) if now.cohort else "No cohort open"
         )
         st.html(f'<div class="mil-top"><b>{name}</b></div>', width="content")
-        known = state.analyses() if now.cohort else []
+        known = _known() if now.cohort else []
         if known:
             _chooser(known)
         if dict(known).get(now.analysis, {}).get("new"):
             st.html('<span class="mil-ruo"><b>New patients</b></span>', width="content")
         st.html('<span class="mil-ruo">Research use only</span>', width="content")
     _damaged()
+
+
+def _known() -> list[tuple[str, dict[str, Any]]]:
+    """The analyses to choose from; none where the cohort cannot be opened, of which the view says why."""
+    try:
+        return state.analyses()
+    except MilError:
+        return []
 
 
 def _damaged() -> None:

@@ -38,13 +38,15 @@ INTERRUPTED = {
 
 @dataclass(frozen=True)
 class Job:
-    """One request of an owner ("" = nobody in particular) and what became of it. Times: seconds since 1970, 0 = not
+    """One request of an owner ("" = nobody in particular), for the workspace of a user (`home` within that of the
+    server; "" = the server's own), and what became of it. Times: seconds since 1970, 0 = not
     yet; `share` is the stage's, `words` say how much that is, where it can be said."""
 
     id: str
     kind: str
     request: dict[str, Any]
     owner: str = ""
+    home: str = ""
     state: State = "queued"
     stages: tuple[str, ...] = ()
     share: float = 0.0
@@ -106,14 +108,15 @@ class Jobs:
         for thread in self._threads:
             thread.start()
 
-    def submit(self, kind: str, request: dict[str, Any], *, owner: str = "") -> str:
+    def submit(self, kind: str, request: dict[str, Any], *, owner: str = "", home: str = "") -> str:
         """Queues a job and returns its id; a request already waiting or running is not queued twice."""
         request = json.loads(json.dumps(request))
+        asked = (kind, request, home)
         with self._changed:
             for job in self._jobs.values():
-                if not job.over and not job.cancelling and (job.kind, job.request) == (kind, request):
+                if not job.over and not job.cancelling and (job.kind, job.request, job.home) == asked:
                     return job.id
-            job = Job(new_id(kind, request), kind, request, owner=owner, asked=time.time())
+            job = Job(new_id(*asked), kind, request, owner=owner, home=home, asked=time.time())
             self._keep(job)
             self._journal.note("queued", job=job.id, kind=kind)
             self._changed.notify_all()
@@ -127,10 +130,6 @@ class Jobs:
         """All jobs, the newest first."""
         with self._changed:
             return sorted(self._jobs.values(), key=lambda job: job.asked, reverse=True)
-
-    def maker(self, kind: str, result: str) -> Job | None:
-        """The newest finished job of this kind with this result."""
-        return next((j for j in self.every() if (j.kind, j.state, j.result) == (kind, "done", result)), None)
 
     def cancel(self, key: str) -> None:
         """Asks a job to stop; a job that does not within the grace period is killed."""
@@ -224,7 +223,7 @@ class Jobs:
         """The last message of the worker about a job; what it says before is kept."""
         process.stop.clear()
         process.enough.clear()
-        process.send({"id": job.id, "kind": job.kind, "request": job.request})
+        process.send({"id": job.id, "kind": job.kind, "request": job.request, "home": job.home})
         late, recorded, taken = time.monotonic() + STARTING_SECONDS, 0.0, False
         while True:
             message = process.news(LOOK_SECONDS) or {"is": "nothing"}
@@ -278,6 +277,45 @@ class Jobs:
                 write_json(self.workspace.job(job.id), {"version": VERSION, **asdict(job)})
 
 
+@dataclass(frozen=True)
+class Desk:
+    """The jobs of one user's workspace: all that its pages see of the queue, ask of it, and stop."""
+
+    queue: Jobs
+    home: str = ""
+
+    def submit(self, kind: str, request: dict[str, Any], *, owner: str = "") -> str:
+        """As Jobs."""
+        return self.queue.submit(kind, request, owner=owner, home=self.home)
+
+    def get(self, key: str) -> Job | None:
+        """The job of this id, None where it is another's."""
+        job = self.queue.get(key)
+        return job if job is not None and job.home == self.home else None
+
+    def every(self) -> list[Job]:
+        """These jobs, the newest first."""
+        return [job for job in self.queue.every() if job.home == self.home]
+
+    def maker(self, kind: str, result: str) -> Job | None:
+        """The newest finished job of this kind with this result."""
+        return next((j for j in self.every() if (j.kind, j.state, j.result) == (kind, "done", result)), None)
+
+    def cancel(self, key: str) -> None:
+        """As Jobs, of these jobs alone."""
+        if self.get(key) is not None:
+            self.queue.cancel(key)
+
+    def enough(self, key: str) -> None:
+        """As Jobs, of these jobs alone."""
+        if self.get(key) is not None:
+            self.queue.enough(key)
+
+    def log(self, key: str) -> str:
+        """As Jobs, of these jobs alone."""
+        return self.queue.log(key) if self.get(key) is not None else ""
+
+
 def _unable(error: Exception) -> dict[str, Any]:
     """The end of a job whose worker could not be started or spoken to."""
     words = f"{type(error).__name__}: {error}"
@@ -304,7 +342,7 @@ def _recorded(workspace: Workspace) -> dict[str, Job]:
 def _left(job: Job, workspace: Workspace) -> Job:
     """What became of a job whose server stopped."""
     ended = job.begun or job.asked
-    if workspace.has_analysis(job.id):
+    if workspace.within(job.home).has_analysis(job.id):
         return replace(job, state="done", result=job.id, share=1.0, ended=ended)
     words: dict[str, Any] = {name: INTERRUPTED[name] for name in ("problem", "where", "fix")}
     return replace(job, state="failed", ended=ended, **words)

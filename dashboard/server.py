@@ -7,7 +7,7 @@ import os
 import socket
 import sys
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -31,10 +31,16 @@ FLAGS = {
 
 
 def start(
-    workspace: Path | None, host: str, port: int, *, data: Sequence[Path], workers: int, insecure: bool
+    workspace: Path | None,
+    host: str,
+    port: int,
+    *,
+    data: Sequence[Path],
+    limits: Mapping[str, int],
+    insecure: bool,
 ) -> NoReturn:
-    """Becomes the server. MilError when others could reach it without a login, when the workspace is in use or cannot
-    be written, or when no port is free."""
+    """Becomes the server. `limits`: `workers` at once, and the largest `upload` in MB. MilError when others could reach
+    it without a login, when the workspace is in use or cannot be written, or when no port is free."""
     providers = () if insecure else login(folders())
     if host not in HERE_ONLY and not providers and not insecure:
         problem = f"'{host}' may be reached by other computers, and there is no login."
@@ -47,15 +53,16 @@ def start(
     environment = {
         **os.environ,
         "MILSCOPE_WORKSPACE": str(home.root),
-        "MILSCOPE_WORKERS": str(workers),
+        "MILSCOPE_WORKERS": str(limits["workers"]),
         "MILSCOPE_LOGIN": ",".join(providers),
     }
     if data:
         environment["MILSCOPE_DATA"] = os.pathsep.join(str(folder.absolute()) for folder in data)
     shown = f"[{host}]" if ":" in host else host
     print(f"Milscope: http://{shown}:{port}  (Ctrl-C ends it; research use only)", flush=True)
-    Journal(home.root).note("server", host=host, port=port, workers=workers, login=",".join(providers))
+    Journal(home.root).note("server", host=host, port=port, **limits, login=",".join(providers))
     flags = FLAGS | {"server.address": host, "server.port": str(port)}
+    flags["server.maxUploadSize"] = str(limits["upload"])
     command = [sys.executable, "-m", "streamlit", "run", str(APP)]
     command += [f"--{name}={value}" for name, value in flags.items()]
     os.execve(sys.executable, command, environment)  # the same process: signals reach Streamlit

@@ -21,7 +21,7 @@ import streamlit as st
 
 from dashboard import kept, layouts, picks
 from dashboard import workspace as places
-from dashboard.jobs import Job, Jobs
+from dashboard.jobs import Desk, Job, Jobs
 from milcore.errors import Damaged, MilError
 from milcore.projection import USUAL, Layout
 
@@ -43,6 +43,7 @@ IN_URL = (
 )
 URL_LENGTH = picks.LONGEST  # longer values were not written by this program
 SLOT = "milscope"
+QUOTA_GB = 50  # of each user, where people log in and nothing else is said
 
 
 @dataclass
@@ -266,8 +267,26 @@ def admitted() -> bool:
 
 
 def workspace() -> places.Workspace:
-    """Where the server keeps its work."""
-    return places.chosen()
+    """Where the work of this tab's user is kept: where people log in each has one of their own, else there is one."""
+    home = places.chosen()
+    if not providers():
+        return home
+    email = str(st.user.get("email", ""))
+    if not (who := st.user.get("sub") or email):
+        problem = "The login says neither who you are nor your address."
+        raise MilError(problem, "the provider of the login", "Ask whoever runs it to send 'sub' or 'email'.")
+    return home.of_user(f"{st.user.get('iss', '')} {who}", email)
+
+
+def afford(more: int) -> None:
+    """MilError where so many bytes more are too many for the share of a user who has logged in."""
+    if not providers():
+        return
+    share = float(st.secrets.get("milscope", {}).get("quota_gb", QUOTA_GB))
+    if (held := workspace().held()) + more > share * 1e9:
+        problem = f"This would fill your share of the server: {held / 1e9:.1f} of {share:g} GB are in use."
+        fix = "Remove analyses for good under Analyses, or ask whoever runs the server for more (quota_gb)."
+        raise MilError(problem, f"{more / 1e9:.1f} GB more", fix)
 
 
 def data_folders() -> list[Path]:
@@ -276,9 +295,10 @@ def data_folders() -> list[Path]:
     return [Path(folder) for folder in given if folder and Path(folder).is_dir()]
 
 
-def jobs() -> Jobs:
-    """The one queue of this server."""
-    return _jobs(str(workspace().root))
+def jobs() -> Desk:
+    """What this tab's user sees of the one queue of this server."""
+    server, mine = places.chosen().root, workspace().root
+    return Desk(_jobs(str(server)), "" if mine == server else mine.relative_to(server).as_posix())
 
 
 def submit(kind: str, request: dict[str, Any]) -> None:

@@ -59,7 +59,7 @@ def serve(
             pipe.send({"is": "taken"})
             progress = Progress(_teller(pipe, warming), stop.is_set, enough.is_set)
             with _logged(workspace.job_log(message["id"])):
-                answer = _answer(message, kinds, workspace, progress)
+                answer = _answer(message, kinds, workspace.within(message["home"]), progress)
             pipe.send({**answer, "peak_mb": _peak()})
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return  # the server is gone

@@ -8,6 +8,7 @@ deleted/<id>/       analyses that were deleted and can be brought back
 damaged/<id>/       cohorts and analyses that do not hold what was written; <id>.json says what is wrong
 uploads/<hash>/     tables as they were uploaded
 mappings/<hash>.json  roles of columns as the user changed them, by tool and names of columns
+users/<digest>/     where people log in, all of the above but jobs of one user; user.json says whose
 jobs/<id>.json      what was asked and what became of it; <id>.log what it said on its way
 """
 
@@ -39,6 +40,7 @@ TABLES = (
 KEY = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]{3,63}")
 PLACES = ("cohorts", "analyses", "uploads", "jobs")  # where something is written
 KINDS = {"cohorts": "cohort", "analyses": "analysis"}  # of what is checked; <kind>.json describes it
+USERS = "users"
 LOCK = "lock"
 MADE = re.compile(r"(patient|region|cell) \(.*\)")  # columns that the readers add
 LISTED_FILES = 500  # a longer menu helps nobody
@@ -57,6 +59,22 @@ class Workspace:
     def analysis(self, key: str) -> Path:
         """The folder of an analysis."""
         return self.root / "analyses" / key
+
+    def within(self, home: str) -> Workspace:
+        """The workspace of one user, "" for this one itself."""
+        return Workspace(self.root / home)
+
+    def of_user(self, who: str, email: str) -> Workspace:
+        """The workspace of whom the provider of the login calls `who`; whose it is stands in it."""
+        digest = hashlib.blake2b(who.encode(), digest_size=16).hexdigest()
+        found = self.within(f"{USERS}/{digest}")
+        if not (found.root / "user.json").is_file():
+            write_json(found.root / "user.json", {"version": 1, "who": who, "email": email})
+        return found
+
+    def every_user(self) -> list[Workspace]:
+        """This workspace and those of its users."""
+        return [self, *map(Workspace, sorted((self.root / USERS).glob("*")))]
 
     def job(self, key: str) -> Path:
         """The record of a job."""
@@ -105,13 +123,19 @@ class Workspace:
             problem = f"Another Milscope is at work in this workspace ({holder})."
             fix = "Use that one, end it first, or name another folder with --workspace."
             raise MilError(problem, str(self.root), fix) from None
+        except OSError as error:
+            file.close()
+            problem = f"The disk of the workspace knows no locks ({error.strerror or error})."
+            fix = "Name a folder on a disk of this computer with --workspace; network disks often know none."
+            raise MilError(problem, str(self.root), fix) from None
         file.truncate(0)
         file.write(
             f"process {os.getpid()} on {socket.gethostname()}, since {datetime.now():%Y-%m-%d %H:%M}\n"
         )
         file.flush()
         self.sweep()
-        self.inspect()
+        for each in self.every_user():
+            each.inspect()
         return file
 
     def inspect(self) -> list[str]:
@@ -152,7 +176,8 @@ class Workspace:
     def sweep(self, pid: int | None = None) -> int:
         """Removes what interrupted writes have left, of one process or of all; only for whoever knows that these no
         longer write. How many were removed."""
-        every = [part for place in PLACES for part in leftovers(self.root / place, pid)]
+        homes = [home.root for home in self.every_user()]
+        every = [part for root in homes for place in PLACES for part in leftovers(root / place, pid)]
         for part in every:
             shutil.rmtree(part, ignore_errors=True) if part.is_dir() else part.unlink(missing_ok=True)
         return len(every)
@@ -174,6 +199,10 @@ class Workspace:
     def size(self, key: str) -> int:
         """Bytes on disk of an analysis, without its cohort."""
         return sum(path.stat().st_size for path in self.analysis(key).rglob("*") if path.is_file())
+
+    def held(self) -> int:
+        """Bytes on disk of all of it."""
+        return sum(path.stat().st_size for path in self.root.rglob("*") if path.is_file())
 
     def delete(self, key: str) -> None:
         """Puts an analysis aside, so that `restore` can bring it back."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from dashboard.jobs import Job, Jobs
+from dashboard.jobs import Desk, Job, Jobs
 from dashboard.workspace import TABLES, Workspace, read_json, safe_name, table_ending, tables_in
 from milcore.errors import MilError
 from milcore.progress import Progress
@@ -89,7 +89,7 @@ def test_done(jobs: Jobs) -> None:
         {"auroc": 0.5},
     )
     assert job.asked <= job.begun <= job.ended
-    assert jobs.maker("echo", "hello") == job
+    assert Desk(jobs).maker("echo", "hello") == job
     record = read_json(jobs.workspace.root / "jobs" / f"{job.id}.json")
     assert record is not None
     assert record["state"] == "done"

@@ -42,6 +42,7 @@ def uploaded(key: str, button: str) -> Tables | None:
     if not asked or not cells:
         return None
     home = state.workspace()
+    state.afford(sum(file.size for file in (*cells, *([patients] if patients else []))))
     kept = [home.keep_upload(file.name, file) for file in cells]
     about = home.keep_upload(patients.name, patients) if patients else None
     return Tables(kept, about, widgets.listed([file.name for file in cells]))

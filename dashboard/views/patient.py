@@ -87,7 +87,8 @@ def _header(analysis: Analysis, row: pd.Series) -> None:
 def _believed(analysis: Analysis, row: pd.Series) -> None:
     """Badges: is the explanation of this patient faithful, and steady; the curve on demand."""
     facts = analysis.facts
-    found = _deletions(analysis, state.session().analysis, int(row.name))
+    place = str(state.workspace().analysis(state.session().analysis))
+    found = _deletions(analysis, place, int(row.name))
     faithful, why_faithful = trust.faithful_here(found, facts)
     steady, why_steady = trust.steady_here(facts, analysis.predictions.index.get_loc(row.name))
     with st.expander(f"Can this explanation be believed? {faithful}. {steady}."):
@@ -99,8 +100,8 @@ def _believed(analysis: Analysis, row: pd.Series) -> None:
 
 
 @st.cache_data(max_entries=256, show_spinner=False)
-def _deletions(_analysis: Analysis, key: str, row: int) -> dict[str, Any]:
-    """Curves of one patient; `key` names the analysis."""
+def _deletions(_analysis: Analysis, place: str, row: int) -> dict[str, Any]:
+    """Curves of one patient; `place` is where the analysis is kept, which no other user shares."""
     return why.faithful_of(_analysis, _analysis.predictions.loc[row])
 
 
