@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from dashboard.server import folders, login
 from dashboard.workspace import KINDS, Workspace
+from milcore import memory
 from milcore.errors import MilError
 from milcore.folder import faults
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from milcore.cohort import Cohort
 
 PACKAGES = ("milscope", "numpy", "pandas", "torch", "faiss-cpu", "umap-learn", "streamlit")
-LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 LITTLE_MEMORY, LITTLE_DISK = 4, 5  # GB under which a cohort of some hundred thousand cells may not fit
 
 
@@ -59,17 +59,8 @@ def _computer() -> str:
     )
 
 
-def memory() -> float:
-    """GB that this process may hold: of the computer, or of the container where that allows less."""
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    for file in map(Path, LIMITS):
-        if file.is_file() and (text := file.read_text().strip()).isdigit():
-            total = min(total, int(text))
-    return total / (1 << 30)
-
-
 def _memory() -> Finding:
-    size = memory()
+    size = memory.allowed() / (1 << 30)
     few = size < LITTLE_MEMORY
     return Finding(
         "note" if few else "good", "memory", f"{size:.1f} GB" + (", little for large cohorts" if few else "")

@@ -27,11 +27,18 @@ from milcore.stacking import Mixture
 from milcore.tasks import KINDS
 from milcore.training import Member, Settings
 
-__all__ = ["VERSION", "Analysis", "space"]
+__all__ = ["VERSION", "Analysis", "needs", "space"]
 
 VERSION = 4  # of the folder
 MEND = "Run the analysis again."
 CELL_BYTES, MEMBER_BYTES = 160, 16  # of a cell: its row of the table; its part of a member, each repeat
+BASE_HELD, CELL_HELD, FEATURE_HELD, OUTPUT_HELD = (
+    600 << 20,
+    300,
+    8,
+    8,
+)  # bytes of memory in training: for all, of a
+# cell, of each of its features, and of what each member says of it in each repeat
 MIXED = ("a", "b", "base")  # parts of the mixture, a file each
 
 
@@ -39,6 +46,13 @@ def space(cohort: Cohort, settings: Settings) -> int:
     """About how many bytes the folder of an analysis will take, without the cohort: a little too many."""
     members = 2 if settings.pooling == "auto" else 1
     return cohort.N * (CELL_BYTES + MEMBER_BYTES * members * settings.rounds)
+
+
+def needs(cohort: Cohort, settings: Settings) -> int:
+    """About how many bytes of memory training takes: a little too many (see tests/bench/memory.py)."""
+    wide = cohort.F * (2 if settings.context else 1)
+    kept = OUTPUT_HELD * (2 if settings.pooling == "auto" else 1) * settings.rounds
+    return BASE_HELD + cohort.N * (CELL_HELD + FEATURE_HELD * wide + kept)
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from milcore import neighbourhood, validation
-from milcore.analysis import VERSION, Analysis
+from milcore import memory, neighbourhood, validation
+from milcore.analysis import VERSION, Analysis, needs
 from milcore.case import Case, case_of
 from milcore.cohort import Cohort
 from milcore.covariates import covariates
@@ -35,6 +35,7 @@ from milcore.training import Member, Settings, cross_fit
 __all__ = ["analyse", "lay_out"]
 
 MEMBERS = {"auto": ("neighbourhood", "attention")}  # any other rule is its own only member
+FITTED_HELD = 2_500  # bytes of memory for each cell that UMAP fits
 WHOLE = {"thorough": 20}  # permutations of the whole chain, by effort; none where --permutations is given
 LIBRARIES = ("lifelines", "numpy", "scipy", "torch", "faiss-cpu", "igraph", "umap-learn", "pandas")
 
@@ -42,6 +43,7 @@ LIBRARIES = ("lifelines", "numpy", "scipy", "torch", "faiss-cpu", "igraph", "uma
 def analyse(cohort: Cohort, settings: Settings, progress: Progress | None = None) -> Analysis:
     """Trains, explains and validates; MilError where target and cohort do not allow it, Cancelled when stopped."""
     progress = progress or Progress()
+    memory.spare(needs(cohort, settings), "Training on these cells", cells=cohort.N)
     case = case_of(cohort, settings)
     task, kept = case.task, case.kept
     beside = covariates(cohort, task, asked=settings.covariates, labels=settings.labels)
@@ -107,6 +109,8 @@ def lay_out(
         if name not in names:
             problem = f"The models have no feature '{name}'."
             raise MilError(problem, "features of the map", f"Choose from {', '.join(names[:8])}, …")
+    if layout.full:
+        memory.spare(cohort.N * FITTED_HELD, "A map with every cell fitted", cells=cohort.N)
     with progress.stage("neighbours"):
         _, _, cells = _prepared(cohort, settings)
         if layout.features:

@@ -21,7 +21,18 @@ from typing import Literal
 
 from milcore.errors import Damaged, MilError
 
-__all__ = ["MANIFEST", "aside", "checked", "faults", "leftovers", "refused", "room", "seal", "whole"]
+__all__ = [
+    "MANIFEST",
+    "amount",
+    "aside",
+    "checked",
+    "faults",
+    "leftovers",
+    "refused",
+    "room",
+    "seal",
+    "whole",
+]
 
 VERSION = 1
 MANIFEST = "manifest.json"
@@ -117,7 +128,7 @@ def room(folder: Path, needed: float) -> None:
     there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     free = shutil.disk_usage(there).free
     if free < needed + SPARE:
-        problem = f"About {_size(needed)} will be written, and the disk has {_size(free)} free."
+        problem = f"About {amount(needed)} will be written, and the disk has {amount(free)} free."
         raise MilError(problem, str(folder), "Free some space, or use a folder on another disk.")
 
 
@@ -180,7 +191,8 @@ def _full(path: Path) -> bool:
     return shutil.disk_usage(path.parent).free < 1 << 20
 
 
-def _size(number: float) -> str:
+def amount(number: float) -> str:
+    """Bytes as people say them: '3.1 GB'."""
     return f"{number / (1 << 30):.1f} GB" if number >= 1 << 30 else f"{number / (1 << 20):.0f} MB"
 
 

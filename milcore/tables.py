@@ -9,7 +9,7 @@ from pathlib import Path
 
 import polars as pl
 
-from milcore import names
+from milcore import memory, names
 from milcore.binary import read_10x, read_excel, read_fcs, read_feather, read_h5ad, read_parquet
 from milcore.cohort import Note
 from milcore.errors import MilError
@@ -23,6 +23,7 @@ from milcore.text import GAPS, STRAY, TEXTS, Table, read_text
 __all__ = ["READERS", "TABLES", "Cells", "Table", "read_cells", "read_table"]
 
 DIGITS = 15  # of a whole number that every number keeps
+HELD, UNPACKED = 4, 12  # bytes of memory for one of a file, plain or compressed, that is read whole
 HALF = 0.5  # numbers among the text from here on are worth a note
 READERS: dict[str, Callable[[Path, Collection[str]], Table] | None] = {
     **dict.fromkeys(TEXTS),
@@ -77,6 +78,7 @@ def read_cells(
         pieces = None if any(parts.values()) else read_large(cells, text, _teller(cells, progress))
         if pieces is not None:
             return _of_pieces(pieces, [source.name for source in cells], text)
+        memory.spare(sum(map(_held, cells)), "Reading these tables")
         tables = [_read(source, text=text, wanted=wanted, layer=layer) for source in cells]
         tables = [
             joined(table, one, parts.get(one, []), _read) for one, table in zip(cells, tables, strict=True)
@@ -84,6 +86,11 @@ def read_cells(
     for source, table in zip(cells[1:], tables[1:], strict=True):
         _check_fits(table.frame, tables[0].frame, (source.name, cells[0].name))
     return _one(tables, [source.name for source in cells], text)
+
+
+def _held(source: Source) -> float:
+    """About how many bytes of memory a table that is read whole takes."""
+    return source.path.stat().st_size * (UNPACKED if source.path.name.endswith((*PACKED, "xlsx")) else HELD)
 
 
 def _teller(cells: list[Source], progress: Progress | None) -> Callable[[int, int], None]:

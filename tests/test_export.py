@@ -1,9 +1,13 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import io
 import json
+import os
 import re
+import subprocess
+import sys
 import warnings
 import zipfile
 from pathlib import Path
@@ -154,6 +158,32 @@ def test_anndata_opens_with_plain_categories(analysis: Analysis, tmp_path: Path)
         kinds = {raw["obs"][name].attrs["encoding-type"] for name in data.obs}
         assert kinds == {"categorical", "array"}
         assert raw["obs/patient/categories"].attrs["encoding-type"] == "string-array"
+
+
+SCANPY = """
+import json, sys
+import scanpy as sc
+data = sc.read_h5ad(sys.argv[1])
+sc.tl.rank_genes_groups(data, "mil_phenotype", method="t-test")
+sc.pl.embedding(data, "umap", color=["mil_importance", "mil_phenotype"], show=False)
+sc.pl.spatial(data, color="mil_evidence", spot_size=5, show=False)
+names = ["mil_importance", "mil_evidence_sd", "mil_attention"]
+json.dump({name: data.obs[name].astype(float).tolist() for name in names}, sys.stdout)
+"""
+
+
+def test_scanpy_opens_ranks_and_draws_it(analysis: Analysis, tmp_path: Path) -> None:
+    """In a process of its own: scanpy's warnings are not ours."""
+    if importlib.util.find_spec("scanpy") is None:
+        pytest.skip("scanpy is not installed (extra `scanpy`)")
+    file = export(analysis, "h5ad", tmp_path / "cells.h5ad")
+    run = [sys.executable, "-W", "ignore", "-c", SCANPY, str(file)]
+    done = subprocess.run(run, capture_output=True, text=True, env=os.environ | {"MPLBACKEND": "agg"})
+    assert done.returncode == 0, done.stderr
+    order = np.argsort(analysis.cohort.order)
+    for name, values in json.loads(done.stdout).items():
+        expected = analysis.cells[name.removeprefix("mil_")].iloc[order].to_numpy(float)
+        np.testing.assert_array_equal(values, expected)
 
 
 # ---------------------------------------------------------------- slides
