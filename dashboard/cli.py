@@ -90,6 +90,9 @@ def cli() -> None:
     "--data", multiple=True, type=click.Path(path_type=Path), help="Folder whose tables the dashboard offers."
 )
 @click.option(
+    "--url", default="", metavar="URL", help="Address under which a reverse proxy offers it, path included."
+)
+@click.option(
     "--max-upload",
     type=click.IntRange(min=1),
     default=8000,
@@ -115,6 +118,7 @@ def serve(
     port: int,
     host: str,
     data: tuple[Path, ...],
+    url: str,
     max_upload: int,
     workers: int,
     insecure_no_login: bool,
@@ -127,7 +131,7 @@ def serve(
     from dashboard.server import start
 
     limits = {"workers": workers, "upload": max_upload}
-    start(workspace, host, port, data=data, limits=limits, insecure=insecure_no_login)
+    start(workspace, host, port, data=data, limits=limits, url=url, insecure=insecure_no_login)
 
 
 def _names(ctx: click.Context, parameter: click.Parameter, value: Sequence[str]) -> tuple[str, ...]:

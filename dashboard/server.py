@@ -10,6 +10,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
+from urllib.parse import urlsplit
 
 from dashboard.journal import Journal
 from dashboard.workspace import chosen
@@ -38,9 +39,12 @@ def start(
     data: Sequence[Path],
     limits: Mapping[str, int],
     insecure: bool,
+    url: str = "",
 ) -> NoReturn:
-    """Becomes the server. `limits`: `workers` at once, and the largest `upload` in MB. MilError when others could reach
-    it without a login, when the workspace is in use or cannot be written, or when no port is free."""
+    """Becomes the server. `limits`: `workers` at once, and the largest `upload` in MB; `url`: where a proxy offers it,
+    if one does. MilError when others could reach it without a login, when the workspace is in use or cannot be written,
+    or when no port is free."""
+    elsewhere = behind(url)
     providers = () if insecure else login(folders())
     if host not in HERE_ONLY and not providers and not insecure:
         problem = f"'{host}' may be reached by other computers, and there is no login."
@@ -59,13 +63,33 @@ def start(
     if data:
         environment["MILSCOPE_DATA"] = os.pathsep.join(str(folder.absolute()) for folder in data)
     shown = f"[{host}]" if ":" in host else host
-    print(f"Milscope: http://{shown}:{port}  (Ctrl-C ends it; research use only)", flush=True)
+    print(f"Milscope: {url or f'http://{shown}:{port}'}  (Ctrl-C ends it; research use only)", flush=True)
     Journal(home.root).note("server", host=host, port=port, **limits, login=",".join(providers))
-    flags = FLAGS | {"server.address": host, "server.port": str(port)}
+    flags = FLAGS | {"server.address": host, "server.port": str(port)} | elsewhere
     flags["server.maxUploadSize"] = str(limits["upload"])
     command = [sys.executable, "-m", "streamlit", "run", str(APP)]
     command += [f"--{name}={value}" for name, value in flags.items()]
     os.execve(sys.executable, command, environment)  # the same process: signals reach Streamlit
+
+
+def behind(url: str) -> dict[str, str]:
+    """Flags for a server that people reach under another address, perhaps with a path; only from there pages may talk
+    to it. MilError where that is no address."""
+    if not url:
+        return {}
+    try:
+        parts = urlsplit(url)
+        port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+    except (ValueError, KeyError):
+        parts, port = urlsplit(""), 0
+    if not parts.hostname or parts.query or parts.fragment:
+        problem = f"'{url}' is no address."
+        raise MilError(problem, "--url", "Write it like https://lab.example.org/milscope.")
+    return {
+        "browser.serverAddress": parts.hostname,
+        "browser.serverPort": str(port),
+        "server.baseUrlPath": parts.path.strip("/"),
+    }
 
 
 def folders() -> tuple[Path, ...]:

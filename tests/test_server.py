@@ -14,7 +14,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from dashboard.doctor import findings
-from dashboard.server import FLAGS, login
+from dashboard.server import FLAGS, behind, login
 from dashboard.workspace import Workspace
 from milcore.errors import MilError
 from milcore.folder import aside
@@ -115,6 +115,17 @@ def test_who_is_admitted(
     monkeypatch.setattr(state.st, "user", User(user or {}))
     monkeypatch.setattr(state.st, "secrets", {"milscope": {"allow": allowed}})
     assert state.admitted() is may
+
+
+def test_a_proxy_offers_it_elsewhere() -> None:
+    flags = behind("https://lab.example.org/tools/milscope/")
+    assert flags["browser.serverAddress"] == "lab.example.org"
+    assert (flags["browser.serverPort"], flags["server.baseUrlPath"]) == ("443", "tools/milscope")
+    assert behind("http://lab:8080")["browser.serverPort"] == "8080"
+    assert behind("") == {}
+    for wrong in ("lab.example.org/milscope", "ftp://lab", "https://lab:x", "https://lab/?a=1"):
+        with pytest.raises(MilError, match="is no address"):
+            behind(wrong)
 
 
 def test_flags_that_keep_it_safe() -> None:
