@@ -32,13 +32,9 @@ __all__ = ["VERSION", "Analysis", "needs", "space"]
 VERSION = 4  # of the folder
 MEND = "Run the analysis again."
 CELL_BYTES, MEMBER_BYTES = 160, 16  # of a cell: its row of the table; its part of a member, each repeat
-BASE_HELD, CELL_HELD, FEATURE_HELD, OUTPUT_HELD = (
-    600 << 20,
-    300,
-    8,
-    8,
-)  # bytes of memory in training: for all, of a
-# cell, of each of its features, and of what each member says of it in each repeat
+# Bytes of memory in training: for all, of a cell, of each of its features, and of what each member says of it in each
+# repeat; after tests/bench/memory.py, at 200,000 cells.
+BASE_HELD, CELL_HELD, FEATURE_HELD, OUTPUT_HELD = 450 << 20, 500, 20, 16
 MIXED = ("a", "b", "base")  # parts of the mixture, a file each
 
 

@@ -21,6 +21,7 @@ CONTAINERS = (  # limit, use, and what of the use is given back at need, of both
     ),
 )
 MEMINFO = Path("/proc/meminfo")
+TOLD = "MILSCOPE_MEMORY_GB"  # of the environment: what may be taken, in place of what is free
 
 
 def allowed() -> int:
@@ -31,7 +32,10 @@ def allowed() -> int:
 
 def free() -> int:
     """Bytes that can still be taken, of the computer and of the container; where the system does not say, all that is
-    allowed."""
+    allowed. The user may know better, and says so in the environment."""
+    told = os.environ.get(TOLD, "")
+    if told.replace(".", "", 1).isdigit():
+        return int(float(told) * (1 << 30))
     available = _figures(MEMINFO).get("MemAvailable:")
     room = [limit - used for limit, used in _containers()]
     return max(0, min([allowed() if available is None else available * 1024, *room]))
@@ -49,7 +53,8 @@ def spare(needed: float, what: str, *, cells: int = 0) -> None:
         if few
         else "Close"
     )
-    raise MilError(problem, "this computer", f"{fit} other programs, or use a computer with more memory.")
+    rest = f"other programs, or use a computer with more memory. This is an estimate: {TOLD} overrules what is free."
+    raise MilError(problem, "this computer", f"{fit} {rest}")
 
 
 def _containers() -> list[tuple[int, int]]:

@@ -34,10 +34,14 @@ def computer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_the_container_counts_and_its_caches_do_not(computer: Path) -> None:
+def test_the_container_counts_and_its_caches_do_not(computer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert memory.allowed() == 2 * GB
     assert memory.free() == 3 * GB // 2
     container(computer, "max", 0, 0)
+    assert memory.free() == 3 * GB
+    monkeypatch.setenv(memory.TOLD, "1.5")
+    assert memory.free() == 3 * GB // 2
+    monkeypatch.setenv(memory.TOLD, "much")
     assert memory.free() == 3 * GB
     (computer / "meminfo").unlink()
     assert memory.free() == memory.allowed() > 0
