@@ -158,9 +158,9 @@ def judged(x: np.ndarray, placed: np.ndarray) -> Facts:
     some = np.random.default_rng(2).choice(len(x), min(JUDGED, len(x)), replace=False)
     there, here = nearest(placed, placed[some], NEAR + 1)[0], nearest(x, x[some], NEAR + 1)[0]
     kept = np.mean([len((set(a) & set(b)) - {i}) / NEAR for a, b, i in zip(there, here, some, strict=True)])
-    penalty = 0.0
+    penalty, length = 0.0, (x**2).sum(1)
     for i, near in zip(some, there, strict=True):
-        square = ((x - x[i]) ** 2).sum(1)
+        square = length - 2 * (x @ x[i])  # as far as this tells who is nearer
         rank = np.array([(square < square[j]).sum() for j in near if j != i][:NEAR])
         penalty += float(np.maximum(rank - NEAR, 0).sum())
     N, k = len(x), NEAR
