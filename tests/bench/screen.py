@@ -44,7 +44,7 @@ Streamlit sends the script along each time."""
 HEAD = """| cells | | canvas | down, up | Scattergl | down, up | times |
 |---|---|---|---|---|---|---|"""
 WHAT_IF = "| what if these cells did not count, at 200,000 cells | |\n|---|---|"
-CORNERS = ((0.25, 0.2), (0.75, 0.2), (0.75, 0.8), (0.25, 0.8), (0.25, 0.25))
+CORNERS = ((0.2, 0.2), (0.5, 0.2), (0.5, 0.8), (0.2, 0.8), (0.2, 0.25))  # the left half, within its axes
 
 
 Run = dict[str, tuple[float, int, int]]  # seconds, bytes down and bytes up of every step
@@ -90,7 +90,7 @@ def seconds(
 
 
 def lasso(page: Page, place: str) -> None:
-    """Draws around the middle of the map."""
+    """Draws around the left half of the cells."""
     at = page.locator(place).first.bounding_box()
     assert at is not None
     pixels = [(at["x"] + at["width"] * x, at["y"] + at["height"] * y) for x, y in CORNERS]
@@ -102,7 +102,7 @@ def lasso(page: Page, place: str) -> None:
 
 
 def measured(chromium: str, address: str, cells: int, kind: str, most: float) -> Run:
-    """Seconds, bytes down and bytes up of every step."""
+    """Seconds, bytes down and bytes up of every step, up to one that takes too long."""
     place, found, traffic = PLACES[kind], {}, [0, 0]
     errors = (
         suppress(AssertionError) if kind == "Scattergl" else nullcontext()
@@ -123,9 +123,12 @@ def measured(chromium: str, address: str, cells: int, kind: str, most: float) ->
         }
         for name, (act, done) in steps.items():
             traffic[:] = [0, 0]
-            found[name] = (seconds(page, place, act, done=done, most=most), 0, 0)
-            page.wait_for_timeout(1_500)  # what still comes belongs to this step
-            found[name] = (found[name][0], *traffic)
+            try:
+                took = seconds(page, place, act, done=done, most=most)
+                page.wait_for_timeout(1_500)  # what still comes belongs to this step
+            except (TooLong, Error):
+                break
+            found[name] = (took, traffic[0], traffic[1])
             before = photograph(page, place)
     return found
 
@@ -136,7 +139,7 @@ def _count(socket, traffic: list[int]) -> None:  # type: ignore[no-untyped-def]
 
 
 def several(chromium: str, address: str, cells: int, given: argparse.Namespace) -> dict[str, list[Run]]:
-    """The measurements of both ways, in turns; none of a way that failed once. With many cells Scattergl, which needs
+    """The measurements of both ways, in turns; a way that failed has no more. With many cells Scattergl, which needs
     minutes there, has one turn."""
     large = cells > given.cells[0]
     turns = {"canvas": given.few if large else given.times, "Scattergl": 1 if large else given.times}
@@ -144,10 +147,9 @@ def several(chromium: str, address: str, cells: int, given: argparse.Namespace) 
     measured(chromium, address, cells, "canvas", given.most)  # the server makes the cells
     for turn in range(max(turns.values())):
         for kind in [kind for kind in PLACES if turn < turns[kind]]:
-            try:
-                runs[kind].append(measured(chromium, address, cells, kind, given.most))
-            except (TooLong, Error):
-                turns[kind], runs[kind] = 0, []
+            runs[kind].append(measured(chromium, address, cells, kind, given.most))
+            if len(runs[kind][-1]) < len(STEPS):
+                turns[kind] = 0
     return runs
 
 
@@ -164,7 +166,10 @@ def row(cells: int, step: str, runs: dict[str, list[Run]]) -> str:
 
 
 def medians(runs: Sequence[Run], step: str) -> tuple[float, ...]:
-    return tuple(median(run[step][k] for run in runs) for k in range(3)) if runs else ()
+    """Of seconds and bytes of a step; none where a run did not get there."""
+    if not all(step in run for run in runs):
+        return ()
+    return tuple(median(run[step][k] for run in runs) for k in range(3))
 
 
 # ---------------------------------------------------------------- what if
