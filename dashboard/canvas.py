@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 LIMIT = 2_000_000  # cells that a browser is asked to draw
 FOLDER = Path(__file__).with_name("canvas")
-MODULES = ("geometry", "store", "paint", "panel", "legend", "board")  # each uses only those before it
+MODULES = ("geometry", "store", "paint", "panel", "legend", "keep", "board")  # each uses only those before it
 KINDS = {"uint8": "u1", "uint16": "u2", "uint32": "u4", "int8": "i1", "int16": "i2", "bool": "bits"}
 HEARD = ("selection", "view", "missing", "details", "raster")
 MANNERS = {"n": "anew", "a": "more", "s": "less"}

@@ -144,7 +144,7 @@ def test_a_link_shows_the_same_again(page: Page, address: str, tiny_home: Path) 
 def test_keys_alone(page: Page, address: str, tiny_home: Path) -> None:
     cells(page, address, tiny_home, "&patient=P01")
     maps = page.locator("canvas.over")
-    page.get_by_role("button", name="Density").focus()
+    page.get_by_role("button", name="Save the maps").focus()
     page.keyboard.press("Tab")
     words = page.evaluate("() => document.activeElement.shadowRoot.activeElement.getAttribute('aria-label')")
     assert words.startswith("Map of 1,280 cells by likeness, coloured by Importance.")

@@ -1,6 +1,7 @@
 // The whole component: maps side by side on one selection, their tools, legend and words; and the talk with the server.
 
 import { written } from "./geometry.js";
+import { keep } from "./keep.js";
 import { explained } from "./legend.js";
 import { able } from "./paint.js";
 import { element, Panel } from "./panel.js";
@@ -28,6 +29,7 @@ const ACTS = {
   farther: ["Zoom out (-)", "M7 7m-4 0a4 4 0 1 0 8 0a4 4 0 1 0-8 0M10 10l4 4M5 7h4"],
   fit: ["Show all (F)", "M3 6V3h3M10 3h3v3M13 10v3h-3M6 13H3v-3"],
   dense: ["Density", "M3 12h2v-2H3zM7 12h2V7H7zM11 12h2V4h-2z"],
+  save: ["Save the maps as a picture (PNG)", "M8 2v8M5 7l3 3 3-3M3 13h10"],
 };
 const SIGNS = { new: "n", add: "a", less: "s" };
 
@@ -79,6 +81,10 @@ class Board {
     Object.assign(this.buttons.redo, { disabled: !future.length });
     Object.assign(this.buttons.clear, { disabled: !this.text });
     this.body.dataset.tool = this.tool;
+  }
+
+  save() {
+    keep([...this.panels.values()], this.head.legend, this.body);
   }
 
   // ---------------------------------------------------------------- what the server says

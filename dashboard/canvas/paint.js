@@ -41,6 +41,10 @@ export function able() {
 }
 
 /** What is drawn on one canvas. After a lost context `revive` makes everything anew from what it was given. */
+/** Pixels of the canvas for one of the page: those of the screen, `sharp.times` as many while a picture is taken. */
+export const sharp = { times: 1 };
+export const ratio = () => sharp.times * (window.devicePixelRatio || 1);
+
 export class Painter {
   constructor(canvas) {
     this.canvas = canvas;
@@ -116,7 +120,7 @@ export class Painter {
     gl.clearColor(0, 0, 0, 0);
     gl.clear(gl.COLOR_BUFFER_BIT);
     if (!given.n || !layers) return;
-    const unit = 2 * camera.fit * camera.zoom * (window.devicePixelRatio || 1);
+    const unit = 2 * camera.fit * camera.zoom * ratio();
     gl.useProgram(this.program);
     gl.uniform2f(at.middle, camera.x, camera.y);
     gl.uniform2f(at.scale, unit / canvas.width, (down ? -unit : unit) / canvas.height);

@@ -1,7 +1,7 @@
 // One map: its canvases, its camera, and what mouse, fingers and keys do on it.
 
 import { aimed, enclosed, fitted, gridded, nearest, panned, round, shot, simplified, zoomed } from "./geometry.js";
-import { Painter } from "./paint.js";
+import { Painter, ratio, sharp } from "./paint.js";
 
 const NEAR = 7; // pixels between pointer and cell at most
 const CROWD = 2; // cells on each pixel from which the map shows density by itself
@@ -100,10 +100,9 @@ export class Panel {
 
   /** Pixels of a point: smaller where there are many, larger when zoomed in. */
   size(cells = this.painter.focus) {
-    const ratio = window.devicePixelRatio || 1;
     const few = 260 / Math.sqrt(Math.max(cells, 1));
     const near = Math.min(18, Math.max(1.7, Math.min(8, few)) * this.camera.zoom ** 0.6);
-    return ratio * near * Math.min(1.3, Math.max(0.75, this.height / 460));
+    return ratio() * near * Math.min(1.3, Math.max(0.75, this.height / 460));
   }
 
   density() {
@@ -134,10 +133,9 @@ export class Panel {
 
   /** The line being drawn, the ring around the cell under the pointer, the scale bar. */
   drawOver() {
-    const ratio = window.devicePixelRatio || 1;
     const pen = this.over.getContext("2d");
     const look = getComputedStyle(this.figure);
-    pen.setTransform(ratio, 0, 0, ratio, 0, 0);
+    pen.setTransform(ratio(), 0, 0, ratio(), 0, 0);
     const half = this.width / 2; // Chromium may not show a frame that does nothing but clear a whole canvas
     for (const left of [0, half]) pen.clearRect(left, 0, half, this.height);
     Object.assign(pen, { strokeStyle: look.color, fillStyle: look.color, font: `12px ${look.fontFamily}`, lineWidth: 1.5 });
@@ -167,7 +165,7 @@ export class Panel {
     const [x, y] = this.pixel(this.ring);
     pen.lineWidth = 2;
     pen.beginPath();
-    pen.arc(x, y, this.size() / (window.devicePixelRatio || 1) / 2 + 4, 0, 7);
+    pen.arc(x, y, this.size() / ratio() / 2 + 4, 0, 7);
     pen.stroke();
   }
 
@@ -243,9 +241,8 @@ export class Panel {
 
   /** Fits the canvases to the stage; whether that changed anything. */
   measure() {
-    const ratio = window.devicePixelRatio || 1;
     [this.width, this.height] = [this.stage.clientWidth, this.stage.clientHeight];
-    const [width, height] = [this.width, this.height].map((pixels) => Math.round(pixels * ratio));
+    const [width, height] = [this.width, this.height].map((pixels) => Math.round(pixels * ratio()));
     if (this.over.width === width && this.over.height === height) return false;
     for (const canvas of [this.canvas, this.over]) Object.assign(canvas, { width, height });
     return true;
@@ -264,6 +261,18 @@ export class Panel {
     this.whole = fitted(this.spec.places, this.width, this.height);
     this.camera = moved ? { ...this.camera, fit: this.whole.fit } : this.whole;
     this.redraw();
+  }
+
+  /** The map as it is, on a canvas with `times` the pixels of the screen. */
+  picture(times) {
+    const layers = () => (this.measure(), this.draw(), this.drawOver(), [this.fog, this.canvas, this.over]);
+    sharp.times = times;
+    const drawn = layers().filter((layer) => !layer.hidden);
+    const made = Object.assign(document.createElement("canvas"), { width: this.over.width, height: this.over.height });
+    for (const layer of drawn) made.getContext("2d").drawImage(layer, 0, 0, made.width, made.height);
+    sharp.times = 1;
+    layers();
+    return made;
   }
 
   // ---------------------------------------------------------------- mouse, fingers, keys
