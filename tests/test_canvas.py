@@ -161,6 +161,18 @@ def test_keys_alone(page: Page, address: str, tiny_home: Path) -> None:
     assert selected(page) == 0
 
 
+def test_the_maps_are_saved_as_one_picture(page: Page, address: str, tiny_home: Path, tmp_path: Path) -> None:
+    cells(page, address, tiny_home, "&patient=P01")
+    before = page.locator("canvas.over").first.evaluate("one => [one.width, one.clientWidth]")
+    with page.expect_download() as got:
+        page.get_by_role("button", name="Save the maps").click()
+    got.value.save_as(tmp_path / "maps.png")
+    content = (tmp_path / "maps.png").read_bytes()
+    assert content.startswith(b"\x89PNG")
+    assert int.from_bytes(content[16:20], "big") > 6 * before[1], "two maps at three times the pixels"
+    assert page.locator("canvas.over").first.evaluate("one => [one.width, one.clientWidth]") == before
+
+
 def test_only_one_class(page: Page, address: str, tiny_home: Path, analysis: Analysis) -> None:
     cells(page, address, tiny_home, "&only_by=cell_type&only=driver")
     truth = int((analysis.cohort.cells["cell_type"] == "driver").sum())
