@@ -295,7 +295,7 @@ def _cells(analysis: Analysis) -> list[Block]:
     if len(table):
         rows = tuple(
             (
-                str(row["group"]),
+                short(row["group"], 60),
                 *(f"{row['contribution ' + name]:+.2f}" for name in classes),
                 *(percent(row["share " + name]) for name in classes),
             )

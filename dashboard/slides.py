@@ -63,7 +63,7 @@ def _cells(analysis: Analysis) -> Page:
     blocks: list[Block] = [Heading("Which cells drive the predictions?"), *casepage.cautioned(analysis)]
     if len(table):
         rows = tuple(
-            (str(row["group"]), *(f"{row['contribution ' + name]:+.2f}" for name in names))
+            (short(row["group"], 60), *(f"{row['contribution ' + name]:+.2f}" for name in names))
             for row in table.to_dict("records")
         )
         over = (("", 1), (f"Mean contribution ({outcome.unit(analysis.facts)})", len(names)))
