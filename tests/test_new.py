@@ -50,6 +50,8 @@ def home(tiny_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MILSCOPE_WORKSPACE", str(root))
         jobs = Jobs(made, kinds={"predict": scored}, warm=None)
+        jobs.submit("predict", {})  # a worker that starts beside an AppTest would run its script
+        finished(jobs)
         patch.setattr(state, "_jobs", lambda _: jobs)
         assert score(made, NEW, root.parent, labels=True) == NEW
         assert score(made, BARE, root.parent, labels=False) == BARE

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import io
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,9 @@ def secret(request: dict[str, Any], workspace: Workspace, progress: Progress) ->
 @pytest.fixture(scope="module")
 def queue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jobs]:
     jobs = Jobs(Workspace(tmp_path_factory.mktemp("users")), kinds={"read": secret}, warm=None)
+    over(
+        Desk(jobs), jobs.submit("read", {"name": "first"})
+    )  # a worker that starts beside an AppTest would run its script
     yield jobs
     jobs.close()
 
@@ -80,7 +84,7 @@ def over(jobs: Desk, key: str) -> Job:
         assert job is not None
         if job.over:
             return job
-        state.places.time.sleep(0.05)
+        time.sleep(0.05)
     raise AssertionError(job)
 
 
