@@ -166,7 +166,12 @@ def write(results: dict[str, dict[str, list[Measure]]], path: Path) -> None:
     for name, title in titles.items():
         if name in results:
             times = len(next(iter(results[name].values())))
-            lines += [f"**{title}** (medians of {times})", "", HEAD, "|---" * 7 + "|"]
+            lines += [
+                f"**{title}** ({'one run' if times == 1 else f'medians of {times}'})",
+                "",
+                HEAD,
+                "|---" * 7 + "|",
+            ]
             lines += [*rows(results[name], WHO), ""]
     path.write_text("\n".join(lines))
 
