@@ -45,7 +45,7 @@ def space(cohort: Cohort, settings: Settings) -> int:
 
 
 def needs(cohort: Cohort, settings: Settings) -> int:
-    """About how many bytes of memory training takes: a little too many (see tests/bench/memory.py)."""
+    """About how many bytes of memory training takes, to tell what cannot fit: a rough figure, not a bound."""
     wide = cohort.F * (2 if settings.context else 1)
     kept = OUTPUT_HELD * (2 if settings.pooling == "auto" else 1) * settings.rounds
     return BASE_HELD + cohort.N * (CELL_HELD + FEATURE_HELD * wide + kept)

@@ -19,15 +19,19 @@ from milcore.folder import refused
 __all__ = ["Matrix", "Nameless", "Written", "digest_of"]
 
 BYTES_AT_ONCE = 1 << 24  # hashed, or copied, in one go
+LASTING = "/var/tmp"  # on a disk, where the usual folder for temporary files may be memory
 
 
 class Nameless:
-    """An open file in the folder for temporary ones that no name leads to; gone when nobody holds it any more."""
+    """An open file in a folder for temporary ones (TMPDIR overrules which) that no name leads to; gone when nobody
+    holds it any more."""
 
     def __init__(self) -> None:
-        self.place = Path(tempfile.gettempdir()) / "milscope"
+        usual = "TMPDIR" in os.environ or not os.access(LASTING, os.W_OK)
+        folder = tempfile.gettempdir() if usual else LASTING
+        self.place = Path(folder) / "milscope"
         with refused(self.place):
-            self.fd = _nameless()
+            self.fd = _nameless(folder)
         weakref.finalize(self, os.close, self.fd)
 
     def write(self, part: bytes | memoryview, at: int) -> None:
@@ -50,12 +54,12 @@ class Nameless:
                     out.write(os.pread(self.fd, BYTES_AT_ONCE, begin))
 
 
-def _nameless() -> int:
+def _nameless(folder: str) -> int:
     """Where the system can, a file that may be given a name later."""
     try:
-        return os.open(tempfile.gettempdir(), os.O_TMPFILE | os.O_RDWR, 0o666)
+        return os.open(folder, os.O_TMPFILE | os.O_RDWR, 0o666)
     except (AttributeError, OSError):
-        with tempfile.TemporaryFile() as file:
+        with tempfile.TemporaryFile(dir=folder) as file:
             return os.dup(file.fileno())
 
 

@@ -141,6 +141,7 @@ def test_progress_counts_bytes_and_rows_and_cancel_leaves_nothing(
     place = tmp_path / "temporary"
     place.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(place))
+    monkeypatch.setenv("TMPDIR", str(place))
     wide(table(), tmp_path / "c.tsv")  # made plain in a file of its own first
     heard: list[Event] = []
     read_cohort([tmp_path / "c.tsv"], progress=Progress(heard.append))
