@@ -9,16 +9,16 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from dashboard.options import COLUMNS, SETTINGS, columns_of, taking
+from dashboard.terminal import complain, conclude, conclude_new, describe, plain, telling
 from milcore.errors import Cancelled, MilError
-from milcore.progress import Event, Progress
+from milcore.progress import Progress
 
 if TYPE_CHECKING:
     from milcore.analysis import Analysis
@@ -36,21 +36,16 @@ def main() -> NoReturn:
     try:
         code = cli.main(standalone_mode=False)  # what a command exits with; None when it just ends
     except MilError as error:
-        _complain(error.problem, error.where, error.fix)
+        complain(error.problem, error.where, error.fix)
         sys.exit(2)
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "milscope"
-        _complain(error.format_message(), command, f"`{command} --help` lists what it takes.")
+        complain(error.format_message(), command, f"`{command} --help` lists what it takes.")
         sys.exit(2)
     except (KeyboardInterrupt, click.Abort, Cancelled):
         click.echo("Stopped; nothing was written.", err=True)
         sys.exit(130)
     sys.exit(code or 0)
-
-
-def _complain(problem: str, where: str, fix: str) -> None:
-    for name, words in (("Problem", problem), ("Where", where), ("Fix", fix)):
-        click.echo(f"{name}: {_plain(' '.join(words.split())) or '-'}", err=True)
 
 
 class _ServeByDefault(click.Group):
@@ -134,128 +129,21 @@ def serve(
     start(workspace, host, port, data=data, limits=limits, url=url, insecure=insecure_no_login)
 
 
-def _names(ctx: click.Context, parameter: click.Parameter, value: Sequence[str]) -> tuple[str, ...]:
-    """'A,B' (also given several times) to names."""
-    return tuple(name.strip() for part in value for name in part.split(",") if name.strip())
-
-
-def _column_options(command: Callable[..., None]) -> Callable[..., None]:
-    """The options that say what the columns of the cell table are: the same for `run` and `check`."""
-    options = [
-        click.argument("cells", nargs=-1, required=True, type=click.Path(path_type=Path)),
-        click.option("--patients", type=click.Path(path_type=Path), help="Table with one row per patient."),
-        click.option("--patient", help="Column that names the patient."),
-        click.option("--region", help="Column that names the region (core, image, field of view)."),
-        click.option("--cell", help="Column that names the cell."),
-        click.option("--x", help="Column of the x coordinate."),
-        click.option("--y", help="Column of the y coordinate."),
-        click.option(
-            "--features", multiple=True, callback=_names, metavar="A,B", help="Use exactly these features."
-        ),
-        click.option(
-            "--drop", multiple=True, callback=_names, metavar="A,B", help="Never use these as features."
-        ),
-        click.option(
-            "--known", help="Column with the truth per cell: kept beside the results, never a feature."
-        ),
-        click.option(
-            "--pattern",
-            default="",
-            help="Where patient and region stand in file names, such as {patient}_{region} [proposed and said].",
-        ),
-        click.option("--layer", help="h5ad: layer to read instead of X."),
-        click.option("--names-in", help="Column whose text --pattern takes apart, instead of file names."),
-        click.option(
-            "--merge-labels",
-            is_flag=True,
-            help="Make one of labels that differ in case, spaces or yes/1/true.",
-        ),
-        click.option(
-            "--mapping", type=click.Path(path_type=Path), help="Roles of the columns, as `check` wrote them."
-        ),
-        click.option(
-            "--bag",
-            type=click.Choice(["patient", "region"]),
-            help="What gets a label and a prediction [patient].",
-        ),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
 @cli.command()
-@_column_options
-@click.option("--target", required=True, help="Column with the label to predict, of either table.")
-@click.option(
-    "--out", required=True, type=click.Path(path_type=Path), help="Folder to make; complete or absent."
-)
-@click.option(
-    "--task",
-    type=click.Choice(["auto", "binary", "multiclass", "regression", "survival"]),
-    default="auto",
-    show_default=True,
-    help="Kind of label; auto decides from the column and says so.",
-)
-@click.option("--time", help="Survival: column of the time; --target is then the event (1 = happened).")
-@click.option(
-    "--classes", multiple=True, callback=_names, metavar="A,B", help="Keep only patients with these labels."
-)
-@click.option("--positive", help="Label that scores argue for [recognised by its word, else the rarer one].")
-@click.option(
-    "--transform", default="auto", show_default=True, help="Of features: auto, none, log1p, arcsinh:COFACTOR."
-)
-@click.option(
-    "--centre",
-    type=click.Choice(["none", "region"]),
-    default="none",
-    show_default=True,
-    help="Take each region's median from its features, against staining differences.",
-)
-@click.option(
-    "--context",
-    type=int,
-    default=0,
-    metavar="K",
-    help="Add the mean features of the K nearest cells in the tissue [none].",
-)
-@click.option(
-    "--pooling",
-    type=click.Choice(["auto", "attention", "mean", "topk", "neighbourhood"]),
-    default="auto",
-    show_default=True,
-    help="How cells make a patient's score; auto stacks neighbourhood and attention.",
-)
-@click.option(
-    "--effort",
-    type=click.Choice(["quick", "standard", "thorough"]),
-    default="standard",
-    show_default=True,
-    help="2, 4 or 10 repeats of the cross-validation.",
-)
-@click.option("--repeats", type=int, help="Repeats of the cross-validation, instead of --effort.")
-@click.option("--permutations", type=int, help="Label permutations of the null [1000].")
-@click.option(
-    "--covariates",
-    multiple=True,
-    callback=_names,
-    metavar="A,B",
-    help="Patient columns that the cells must beat [age, sex, stage, grade, site, batch by their names].",
-)
-@click.option("--seed", type=int, default=0, show_default=True, help="Same inputs and seed, same numbers.")
+@taking(*COLUMNS, *SETTINGS)
 def run(*, cells: tuple[Path, ...], patients: Path | None, target: str, out: Path, **given: Any) -> None:
     """Train on CELLS (one or more tables), explain every cell, and write the analysis to a folder."""
     _check_free(out)
-    columns = _columns(given, labels=tuple(name for name in (target, given["time"]) if name))
+    columns = columns_of(given, labels=tuple(name for name in (target, given["time"]) if name))
     started = time.perf_counter()
     from milcore.training import Settings
 
     settings = Settings(target=target, **given)  # refused before any file is read
-    with _telling() as progress:
+    with telling() as progress:
         analysis = _analysed(cells, patients, columns, settings, out, progress)
         with progress.stage("saving"):
             analysis.save(out, also=_report_into(analysis))
-    _conclude(analysis, out, time.perf_counter() - started)
+    conclude(analysis, out, time.perf_counter() - started)
 
 
 def _check_free(out: Path) -> None:
@@ -267,21 +155,6 @@ def _check_free(out: Path) -> None:
     if not nearest.is_dir() or not os.access(nearest, os.W_OK):
         problem = f"Nothing can be written in '{nearest}'."
         raise MilError(problem, "--out", "Name a folder you may write to.")
-
-
-def _columns(given: dict[str, Any], *, labels: tuple[str, ...] = ()) -> Columns:
-    """Takes the column options out of `given`; what they do not say is as in the mapping, if one is named."""
-    from dataclasses import replace
-
-    from milcore.columns import Columns
-    from milcore.mapping import overruled, read_mapping
-
-    owners = ("patient", "region", "pattern", "names_in", "merge_labels", "layer")
-    names = (*owners, "cell", "x", "y", "features", "drop", "known")
-    columns = Columns(**{name: given.pop(name) for name in names}, labels=labels)
-    mapping, bag = given.pop("mapping"), given.pop("bag")
-    columns = columns if mapping is None else overruled(read_mapping(mapping), columns)
-    return columns if bag is None else replace(columns, bag=bag)
 
 
 def _analysed(
@@ -314,33 +187,8 @@ def _report_into(analysis: Analysis) -> Callable[[Path], None]:
     return write
 
 
-def _conclude(analysis: Analysis, out: Path, seconds: float) -> None:
-    """The verdict, the scores, the warnings and the files."""
-    facts = analysis.facts
-    click.echo(f"\n{_plain(facts['verdict']['words'])}")
-    click.echo(f"{_scores(facts)}; out of fold, for '{_plain(facts['towards'])}'")
-    click.echo(_plain(facts["task_why"]))
-    for warning in facts.get("warnings", []):
-        click.echo(f"Note: {_plain(warning['words'])}")
-    _written(out, seconds)
-
-
-def _scores(facts: dict[str, Any]) -> str:
-    from dashboard import theme
-
-    return "; ".join(
-        f"{theme.score_name(name)} {theme.interval(score)}" for name, score in facts["scores"].items()
-    )
-
-
-def _written(out: Path, seconds: float) -> None:
-    click.echo(f"\nWritten to {out} in {seconds:.0f} s:")
-    for path in sorted(out.iterdir()):
-        click.echo(f"  {path.name}{'/' if path.is_dir() else ''}")
-
-
 @cli.command()
-@_column_options
+@taking(*COLUMNS)
 @click.option(
     "--write-mapping",
     type=click.Path(path_type=Path),
@@ -353,14 +201,14 @@ def check(
     from milcore.readers import read_cohort
 
     try:
-        columns = _columns(given)
-        with _telling() as progress:
+        columns = columns_of(given)
+        with telling() as progress:
             cohort = read_cohort(cells, patients=patients, columns=columns, progress=progress)
-        _describe(cohort)
+        describe(cohort)
         if write_mapping is not None:
             _keep_mapping(cohort, write_mapping)
     except MilError as error:
-        _complain(error.problem, error.where, error.fix)
+        complain(error.problem, error.where, error.fix)
         raise click.exceptions.Exit(1) from None
     if any(note.severity == "stop" for note in cohort.notes):
         raise click.exceptions.Exit(1)
@@ -372,34 +220,6 @@ def _keep_mapping(cohort: Cohort, path: Path) -> None:
     except OSError as error:
         problem = f"The mapping cannot be written: {error.strerror}."
         raise MilError(problem, str(path), "Name a file in a folder that exists.") from None
-
-
-def _describe(cohort: Cohort) -> None:
-    people = cohort.patients["patient"].nunique()
-    places = cohort.cells["region"].dropna()
-    regions = len(places.groupby([cohort.groups[cohort.owner[places.index]], places], observed=True).size())
-    parts = [f"{people:,} patients", f"{cohort.N:,} cells", f"{cohort.F} features"]
-    if regions:
-        parts.insert(1, f"{regions:,} regions")
-    click.echo(f"{', '.join(parts)} ({cohort.source.get('format', 'table')}).\n")
-    columns = cohort.source.get("columns", [])
-    wide = min(max((len(str(column["name"])) for column in columns), default=0), 40)
-    for column in columns:
-        click.echo(f"  {_plain(column['name']):<{wide}}  {column['role']:<10}  {_plain(column['why'])}")
-    labels = [name for name in cohort.patients.columns if name not in ("patient", "region")]
-    if labels:
-        click.echo(f"\nOf each {cohort.bag}: {', '.join(_plain(name) for name in labels)}.")
-    for note in cohort.notes:
-        grave = " [read this first]" * (note.severity == "warn")
-        click.echo(f"{'Problem' if note.severity == 'stop' else 'Note'}: {_plain(note.words)}{grave}")
-        for name, words in (("Where", note.where), ("Fix", note.fix)):
-            if words:
-                click.echo(f"  {name}: {_plain(words)}")
-
-
-def _plain(text: object) -> str:
-    """Text of a table without what could steer a terminal."""
-    return "".join(letter if letter.isprintable() else "?" for letter in str(text))
 
 
 @cli.command()
@@ -416,23 +236,12 @@ def predict(*, analysis: Path, cells: tuple[Path, ...], patients: Path | None, o
     from milcore.prediction import open_model, predict, read_new
 
     scorer, trained_on = open_model(analysis)
-    with _telling() as progress:
+    with telling() as progress:
         cohort = read_new(scorer, cells, patients=patients, progress=progress)
         found = predict(scorer, cohort, trained_on=trained_on, progress=progress)
         with progress.stage("saving"):
             found.save(out)
-    _conclude_new(found, out, time.perf_counter() - started)
-
-
-def _conclude_new(found: Analysis, out: Path, seconds: float) -> None:
-    """What was found of new patients, and every reason to doubt it."""
-    facts = found.facts
-    click.echo(f"\n{_plain(facts['verdict']['words'])}")
-    if "scores" in facts:
-        click.echo(f"{_scores(facts)}; for these models as they are")
-    for warning in facts["warnings"]:
-        click.echo(f"Note: {_plain(warning['words'])}")
-    _written(out, seconds)
+    conclude_new(found, out, time.perf_counter() - started)
 
 
 @cli.command()
@@ -481,7 +290,7 @@ def report(*, analysis: Path, out: Path, patients: tuple[str, ...], paper: str, 
     from dashboard import webpage
     from milcore.analysis import Analysis
 
-    with _telling() as progress, progress.stage("report"):
+    with telling() as progress, progress.stage("report"):
         found = Analysis.open(analysis)
         document, key = reports.drafted(found, patients=patients, pseudonyms=pseudonyms, progress=progress)
         made = sheets.pdf(document, size=paper) if ending == ".pdf" else webpage.html(document).encode()
@@ -527,57 +336,9 @@ def doctor(*, workspace: Path | None) -> None:
     bad = False
     for finding in findings(chosen(workspace)):
         bad = bad or finding.state == "bad"
-        click.echo(f"{finding.state:<5} {finding.about:<10} {_plain(finding.words)}")
+        click.echo(f"{finding.state:<5} {finding.about:<10} {plain(finding.words)}")
     if bad:
         raise click.exceptions.Exit(1)
-
-
-@dataclass
-class _Teller:
-    """Progress on stderr: a bar that is redrawn on a terminal, one line per finished stage elsewhere."""
-
-    terminal: bool
-    stage: str = ""
-    begun: float = 0.0
-    drawn: int = field(default=-1)
-
-    def tell(self, event: Event) -> None:
-        """Hears one event of a running step."""
-        if event.stage != self.stage:
-            self.end()
-            self.stage, self.begun, self.drawn = event.stage, time.perf_counter(), -1
-        if event.early:
-            from dashboard import theme
-
-            named = f"{theme.score_name(event.early['main'])} {event.early['value']:.2f}"
-            self._line(f"first look ({event.early['member']}): {named}, out of fold")
-        done = int(event.share * 30)
-        if self.terminal and self.stage and done != self.drawn:
-            self.drawn = done
-            click.echo(
-                f"\r\033[K{self.stage:<14} {'█' * done}{'░' * (30 - done)} {event.words}", nl=False, err=True
-            )
-
-    def end(self) -> None:
-        """Closes the current stage with its seconds."""
-        if self.stage:
-            self._line(f"{self.stage:<14} {time.perf_counter() - self.begun:.1f} s")
-        self.stage = ""
-
-    def _line(self, words: str) -> None:
-        click.echo(f"\r\033[K{words}" if self.terminal else words, err=True)
-
-
-@contextmanager
-def _telling() -> Iterator[Progress]:
-    """A Progress that is heard on stderr, and whose last line is ended whatever happens."""
-    teller = _Teller(terminal=sys.stderr.isatty())
-    try:
-        yield Progress(tell=teller.tell)
-        teller.end()
-    finally:
-        if teller.terminal and teller.stage:
-            click.echo("", err=True)
 
 
 if __name__ == "__main__":
