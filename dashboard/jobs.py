@@ -83,7 +83,7 @@ class Jobs:
     """Runs jobs in `workers` processes of their own; whoever has waited longest since their last turn is next.
 
     `kinds` are the functions a job may ask for; `grace` the seconds between a polite and a hard stop,
-    `warm` what a worker does with its first idle moment.
+    `warm` what a worker does with its first idle moment; without it a worker starts with its first job.
     """
 
     workspace: Workspace
@@ -170,7 +170,8 @@ class Jobs:
     def _serve(self, seat: int) -> None:
         """Sees to one job after the other; whatever goes wrong with one is that job's end, not the thread's."""
         with suppress(OSError):  # the first job tries again, and says why it cannot
-            self._seated(seat)
+            if self.warm is not None:
+                self._seated(seat)
         while (job := self._next()) is not None:
             try:
                 self._run(job, seat)

@@ -35,7 +35,7 @@ from milcore.folder import MANIFEST, faults, leftovers, whole
 
 TABLES = (
     *(f".{text}{packed}" for text in ("csv", "tsv", "tab", "txt") for packed in ("", ".gz", ".zst")),
-    *(".parquet", ".pq", ".feather", ".arrow", ".h5ad", ".fcs", ".xlsx", ".zip"),
+    *(".parquet", ".pq", ".feather", ".arrow", ".h5ad", ".h5", ".fcs", ".xlsx", ".zip"),
 )  # as milcore.tables reads them, without its imports
 KEY = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]{3,63}")
 PLACES = ("cohorts", "analyses", "uploads", "jobs")  # where something is written
