@@ -25,12 +25,22 @@ from milcore.folder import aside, checked, seal
 from milcore.scorer import MODEL, Scorer
 from milcore.stacking import Mixture
 from milcore.tasks import KINDS
-from milcore.training import Member, Settings
+from milcore.training import RULES, Member, Settings
 
 __all__ = ["VERSION", "Analysis", "needs", "space"]
 
 VERSION = 4  # of the folder
 MEND = "Run the analysis again."
+DAMAGE = (
+    OSError,
+    EOFError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    pa.ArrowException,
+)
 CELL_BYTES, MEMBER_BYTES = 160, 16  # of a cell: its row of the table; its part of a member, each repeat
 # Bytes of memory in training: for all, of a cell, of each of its features, and of what each member says of it in each
 # repeat; after tests/bench/memory.py, at 200,000 cells.
@@ -213,7 +223,7 @@ class Analysis:
         cohort = Cohort.open(folder / facts["cohort"]["path"])
         try:
             return _read(folder, facts, cohort)
-        except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+        except DAMAGE as error:
             problem = f"The analysis in '{folder.name}' is damaged: {error}"
             raise Damaged(problem, str(folder), MEND) from None
 
@@ -296,7 +306,13 @@ def _read(folder: Path, facts: dict[str, Any], cohort: Cohort) -> Analysis:
     stored = pd.read_parquet(folder / "cells.parquet")
     cells = stored.take(cohort.order).reset_index(drop=True)
     names = tuple(facts["pooling"]["members"])
-    mixed = {part: np.load(folder / "members" / f"{part}.npy", mmap_mode="r") for part in MIXED}
+    if unknown := sorted(set(names) - set(RULES)):
+        problem = f"'{unknown[0]}' is no member"
+        raise ValueError(problem)
+    mixed = {part: _numbers(folder / "members" / f"{part}.npy") for part in MIXED}
+    if mixed["base"].shape != mixed["a"].shape[:2] or mixed["b"].shape != (len(names), *mixed["base"].shape):
+        problem = "parts of the mixture do not fit together"
+        raise ValueError(problem)
     members = {name: _member(folder / "members", name, (len(mixed["a"]), cohort.N)) for name in names}
     settings, mixture = Settings.from_json(facts["settings"]), Mixture(names, **mixed)
     predictions = _predictions(folder, facts)
@@ -329,10 +345,19 @@ def _predictions(folder: Path, facts: dict[str, Any]) -> pd.DataFrame:
     )
 
 
+def _numbers(file: Path) -> np.ndarray:
+    """A mapped array of numbers; never objects, which would be code."""
+    array: np.ndarray = np.load(file, mmap_mode="r", allow_pickle=False)
+    if array.dtype.kind != "f":
+        problem = f"'{file.name}' holds {array.dtype}, not numbers"
+        raise ValueError(problem)
+    return array
+
+
 def _member(folder: Path, name: str, shape: tuple[int, int]) -> Member:
     def part(kind: str) -> np.ndarray | None:
         file = folder / f"{kind}_{name}.npy"
-        return np.load(file, mmap_mode="r") if kind in "wv" or file.exists() else None
+        return _numbers(file) if kind in "wv" or file.exists() else None
 
     w, v = part("w"), part("v")
     if w is None or v is None or w.shape != shape or v.shape[:2] != shape:

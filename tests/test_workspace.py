@@ -7,10 +7,12 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from dashboard.workspace import Workspace
@@ -112,6 +114,66 @@ def test_one_bit_of_an_analysis_is_noticed(tiny_run: tuple[Path, str, str], tmp_
     assert space(made.cohort, made.settings) < size  # tiny: most of it does not grow with the cells
     flip(folder / "predictions.csv")
     with pytest.raises(Damaged, match=r"predictions\.csv"):
+        Analysis.open(folder)
+
+
+def saved(name: str, array: np.ndarray) -> Callable[[Path], None]:
+    return lambda folder: np.save(folder / name, array, allow_pickle=True)
+
+
+def told(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
+    def attack(folder: Path) -> None:
+        facts = json.loads((folder / "analysis.json").read_text(encoding="utf-8"))
+        change(facts)
+        (folder / "analysis.json").write_text(json.dumps(facts), encoding="utf-8")
+
+    return attack
+
+
+def endless(folder: Path) -> None:
+    file = folder / "members" / "w_attention.npy"
+    words = b"{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000, 1000000)}\n"
+    file.write_bytes(b"\x93NUMPY\x01\x00" + len(words).to_bytes(2, "little") + words)
+
+
+def talkative(folder: Path) -> None:
+    file = folder / "members" / "w_attention.npy"
+    file.write_bytes(b"\x93NUMPY\x02\x00" + (1 << 31).to_bytes(4, "little") + b"{" * 100)
+
+
+class Code:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (pytest.fail, ("code of a folder was run",))
+
+
+ATTACKS: dict[str, Callable[[Path], None]] = {
+    "a path for a member": told(lambda facts: facts["pooling"]["members"].update({"../../secret": {}})),
+    "a path for the cohort": told(lambda facts: facts["cohort"].update(path="../../../secret")),
+    "members that are no table": told(lambda facts: facts["pooling"].update(members=5)),
+    "an unknown setting": told(lambda facts: facts["settings"].update(run="rm")),
+    "text for numbers": saved("members/a.npy", np.array([["a"]])),
+    "evidence of another shape": saved("members/v_attention.npy", np.zeros((1, 2, 3))),
+    "code for numbers": saved("members/w_attention.npy", np.array([Code()], object)),
+    "a mixture that does not fit": saved("members/b.npy", np.zeros((9, 9, 9))),
+    "more cells than can be": endless,
+    "a header without end": talkative,
+    "too few rows": lambda folder: pd.DataFrame({"patient": ["a"]}).to_parquet(folder / "cells.parquet"),
+    "no table": lambda folder: (folder / "cells.parquet").write_bytes(b"PAR1" * 9),
+}
+
+
+@pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
+def test_a_hostile_analysis_is_refused_in_words(
+    attack: Callable[[Path], None], tiny_run: tuple[Path, str, str], tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(tiny_run[0], tmp_path / "analysis"))
+    (folder / MANIFEST).unlink()
+    seal(folder)  # as a forger would
+    Analysis.open(folder)
+    attack(folder)
+    (folder / MANIFEST).unlink()
+    seal(folder)
+    with pytest.raises(MilError):
         Analysis.open(folder)
 
 
