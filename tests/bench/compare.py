@@ -238,8 +238,8 @@ def page(kept: dict[str, Any]) -> str:
 
 {kept["machine"]}, load {kept["load"]:.1f} when begun; one thread each. {versions}.
 `make bench` measures anew; medians of as many runs as stand in the last column, methods taking turns. On a busy machine
-wall seconds mean nothing and CPU seconds are too many. What has no row was not measured; MixMIL is left out, since
-it needs torch-scatter compiled.
+wall seconds mean nothing and CPU seconds are too many. What has no row was not measured; MixMIL is left out: it did
+not install beside these (its build looks for torch before pip has it).
 """
     for matter, about in kept["matters"].items():
         found = {name: runs for name, runs in about["runs"].items() if runs}
