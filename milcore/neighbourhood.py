@@ -71,9 +71,7 @@ class Ridge:
     def scores(self, kernels: np.ndarray) -> np.ndarray:
         """(m, B, K) scores of all patients, seen or not: the caller keeps those a model may score."""
         out = np.empty_like(self.coefficients)
-        for scale in np.unique(
-            self.scale
-        ):  # one kernel serves all: a copy for each model would not fit in memory
+        for scale in np.unique(self.scale):  # a copy of its kernel for each model would not fit in memory
             here = self.scale == scale
             out[here] = kernels[scale] @ self.coefficients[here]
         return out + self.constant[:, None]
@@ -158,9 +156,7 @@ def kernel_regression(kernels: np.ndarray, train: np.ndarray, y: np.ndarray, tas
 def fit(kernels: np.ndarray, scale: np.ndarray, cost: np.ndarray, train: np.ndarray, task: Task) -> Ridge:
     """One model for each row of `train` (m, B), at its own scale and cost (m,)."""
     some = max(1, AT_ONCE // (task.outputs * int(train.sum(1).max()) ** 2))
-    with threadpool_limits(
-        1, user_api="blas"
-    ):  # systems of some hundred patients: threads would wait for each other
+    with threadpool_limits(1, user_api="blas"):  # on small systems threads would wait for each other
         parts = [
             _fit(kernels, scale[i : i + some], cost[i : i + some], train[i : i + some], task)
             for i in range(0, len(train), some)

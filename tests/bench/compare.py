@@ -236,7 +236,7 @@ def page(kept: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in kept["versions"].items())
     lines = f"""# Milscope beside its peers
 
-{kept["machine"]}, load {kept["load"]:.1f} when begun; one thread each. {versions}.
+{kept["machine"]}; one thread each. {versions}.
 `make bench` measures anew; medians of as many runs as stand in the last column, methods taking turns. On a busy machine
 wall seconds mean nothing and CPU seconds are too many. What has no row was not measured; MixMIL is left out: it did
 not install beside these (its build looks for torch before pip has it).
@@ -245,7 +245,10 @@ not install beside these (its build looks for torch before pip has it).
         found = {name: runs for name, runs in about["runs"].items() if runs}
         names = list(dict.fromkeys(key for runs in found.values() for run in runs for key in run))
         size = "" if matter == "training" else f", {about['cells']:,} cells of 40 features"
-        lines += f"\n## {matter.capitalize()}{size}\n\n| | {' | '.join(names)} | runs |\n"
+        busy = (
+            f"Load {about['load']:.1f} when begun." if "load" in about else "Beside other work, unmeasured."
+        )
+        lines += f"\n## {matter.capitalize()}{size}\n\n{busy}\n\n| | {' | '.join(names)} | runs |\n"
         lines += f"|---{'|---' * (len(names) + 1)}|\n"
         for name, runs in found.items():
             middle = [_figure([run[key] for run in runs if key in run]) for key in names]
@@ -277,11 +280,13 @@ def main() -> None:
     file = HERE / "compare.json"
     kept: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {"matters": {}}
     kept["machine"] = f"{platform.machine()}, {os.cpu_count()} processors, Python {platform.python_version()}"
-    kept["load"] = os.getloadavg()[0]  # other work inflates CPU seconds too, by what it takes of the caches
     kept["versions"] = {name: _version(name) for name in LIBRARIES}
     for matter in given.matters or MATTERS:
         methods = [name for name in MATTERS[matter] if not given.methods or name in given.methods]
         about: dict[str, Any] = {"cells": given.cells, "runs": {name: [] for name in methods}, "failed": {}}
+        about["load"] = os.getloadavg()[
+            0
+        ]  # other work inflates CPU seconds too, by what it takes of the caches
         kept["matters"][matter] = about
         for _ in range(given.times):
             for name in (name for name in methods if name not in about["failed"]):
