@@ -233,12 +233,12 @@ def link(view: str, label: str) -> None:
     st.page_link(st.session_state[f"{SLOT}-pages"][view], label=label)
 
 
-def arrive() -> None:
-    """Opens what a job of this tab has made since the last run."""
+def arrive() -> bool:
+    """Opens what a job of this tab has made since the last run; whether one has ended."""
     now = session()
     job = jobs().get(now.waiting)
     if job is None or not job.over:
-        return
+        return False
     now.waiting = ""
     if job.state == "done" and job.kind == "read":
         open_cohort(job.result)
@@ -246,6 +246,7 @@ def arrive() -> None:
         now.layout = job.result if job.request["analysis"] == now.analysis else now.layout
     elif job.state == "done" and (job.kind == "predict" or job.request.get("cohort") == now.cohort):
         visit(job.result)
+    return True
 
 
 def providers() -> list[str]:

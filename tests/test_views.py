@@ -93,6 +93,10 @@ def slow(request: dict[str, Any], workspace: Workspace, progress: Progress) -> s
     return "never"
 
 
+def at_once(request: dict[str, Any], workspace: Workspace, progress: Progress) -> str:
+    return cohort_key(workspace.root)
+
+
 def refuse(request: dict[str, Any], workspace: Workspace, progress: Progress) -> str:
     problem = f"Column '{HOSTILE}' is not there."
     raise MilError(problem, "cells.csv", "Choose another.")
@@ -192,6 +196,30 @@ def test_whole_app_runs(home: Path) -> None:
 
 
 # ---------------------------------------------------------------- working
+
+
+def test_a_job_that_ends_while_the_page_is_drawn_is_not_missed(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look for what has ended and the view that would follow the job."""
+    cohort = tiny()
+    cohort.save(Workspace(home).cohort(cohort.fingerprint[:16]))
+    jobs, top = Jobs(Workspace(home), kinds={"read": at_once}, warm=None), frame.top
+
+    def late() -> None:
+        while not all(job.over for job in jobs.every()):
+            time.sleep(0.01)
+        top()
+
+    monkeypatch.setattr(state, "_jobs", lambda _: jobs)
+    monkeypatch.setattr(frame, "top", late)
+    try:
+        at = AppTest.from_file(str(Path(frame.__file__).with_name("app.py")), default_timeout=60).run()
+        button(at, "Try the sample cohort").click().run()
+        assert not at.exception
+        assert "24 patients with 960 cells are ready to train on" in finding(at)
+    finally:
+        jobs.close()
 
 
 def test_reading(home: Path) -> None:
