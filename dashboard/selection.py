@@ -116,22 +116,22 @@ def phenotype_rows(analysis: Analysis) -> pd.DataFrame:
             named |= {theme.short(name, 16): _fine(row[f"share_{name}"]) for name in facts["classes"]}
         else:
             named["share"] = _fine(row["share"])
-        low, high = (_whole(row[f"importance_{end}"]) for end in ("low", "high"))
+        low, high = (_weighed(row[f"importance_{end}"]) for end in ("low", "high"))
         steady, nearby = row["stability"], row["nearby"]
         named |= {
             "FDR": _small(row["fdr"]),
-            "importance": f"{_whole(row['importance'])} ({low} to {high})",
+            "importance": f"{_weighed(row['importance'])} ({low} to {high})",
             "score lost": f"{row['leave_out']:+.3f}" if np.isfinite(row["leave_out"]) else "n/a",
-            "sign holds": theme.percent(steady) if np.isfinite(steady) else "not assessed",
+            "sign holds": theme.percent(steady) if np.isfinite(steady) else "n/a",
             "nearby": f"{nearby:.1f}×" if np.isfinite(nearby) else "n/a",
         }
         rows.append(named)
     return pd.DataFrame(rows)
 
 
-def _whole(value: float) -> str:
-    """An importance: whole from 10 on, else with one digit after the point."""
-    return f"{value:.0f}" if abs(value) >= 10 else f"{value:.1f}"
+def _weighed(value: float) -> str:
+    """An importance with two significant digits, whole from 10 on; what is next to nothing is 0."""
+    return f"{value:.0f}" if abs(value) >= 10 else f"{value:.2g}" if abs(value) >= 0.001 else "0"
 
 
 def _fine(share: float) -> str:

@@ -224,7 +224,7 @@ def standing_out(facts: Mapping[str, Any]) -> str:
     how = f"(false discovery rate {cells['level']:.0%}, {cells['permutations']:,} permutations)"
     if not cells["found"] or cells["p"] >= 0.05:
         return f"No group of cells stands out by its abundance alone {how}."
-    sides = [f"{n:,} {theme.short(_side(facts, side), 30)}" for side, n in cells["sides"].items() if n]
+    sides = [f"{n:,} {_side(facts, side)}" for side, n in cells["sides"].items() if n]
     return (
         f"{cells['found']:,} cells ({theme.percent(cells['share'])}) stand out {how}: {' and '.join(sides)}. Colour "
         "the maps by “Cells that stand out” to see them."
@@ -233,7 +233,7 @@ def standing_out(facts: Mapping[str, Any]) -> str:
 
 def _side(facts: Mapping[str, Any], side: str) -> str:
     words = {"for": "more abundant with", "against": "less abundant with"}
-    return f"{words[side]} {facts['towards']}" if side in words else f"marking {side}"
+    return f"{words.get(side, 'marking')} {theme.short(facts['towards'] if side in words else side)}"
 
 
 def whole_null(facts: Mapping[str, Any]) -> str:

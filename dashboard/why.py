@@ -77,10 +77,11 @@ def without_groups(analysis: Analysis, patient: str) -> pd.DataFrame:
 
 
 def sign_holds(analysis: Analysis, patient: str, table: pd.DataFrame) -> list[str]:
-    """For each of the patient's groups, in how many trainings its contribution has the sign of its mean."""
+    """For each of the patient's groups, in how many trainings its contribution has the sign of its mean;
+    n/a where there were too few."""
     repeats, rows = len(analysis.mixture.base), analysis.phenotypes.patients
     if repeats < ASSESSED or "region" in rows:
-        return ["not assessed"] * len(table)
+        return ["n/a"] * len(table)
     own = rows[rows["patient"].astype(str) == patient].set_index("phenotype")["same_sign"]
     return [f"{own[group]:.0f} of {repeats}" if group in own else "" for group in table["group"]]
 

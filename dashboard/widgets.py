@@ -11,7 +11,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from dashboard import browser, figures, state, theme
+from dashboard import browser, figures, state, theme, trust
 from dashboard.jobs import Job
 from milcore.errors import MilError
 
@@ -110,6 +110,12 @@ def card(kind: str, *paragraphs: str) -> None:
     inner = f"<p><b>{first}</b></p>" if rest else f"<p>{first}</p>"
     inner += "".join(f"<p>{each}</p>" for each in rest)
     st.html(f'<div class="mil-card {kind}">{inner}</div>')
+
+
+def caution(facts: Mapping[str, Any]) -> None:
+    """What must stand before any patient or cell of a cohort that carries no claim; of another, nothing."""
+    if words := trust.caution(facts):
+        card("note", words)
 
 
 def facts(pairs: Iterable[tuple[str, str]]) -> None:

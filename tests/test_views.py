@@ -296,6 +296,20 @@ def test_a_damaged_analysis_is_a_problem_with_a_fix(home: Path, made: Path) -> N
 # ---------------------------------------------------------------- done
 
 
+@pytest.mark.parametrize("view", ["patient", "cells"])
+def test_a_cohort_without_signal_is_told_so_before_its_cells(
+    loaded: Path, monkeypatch: pytest.MonkeyPatch, view: str
+) -> None:
+    found = state.opened
+
+    def unclaimed() -> Any:
+        analysis = found(Workspace(loaded).every_analysis()[0][0])
+        return replace(analysis, facts=analysis.facts | {"verdict": {"kind": "none", "words": ""}})
+
+    monkeypatch.setattr(state, "analysis", unclaimed)
+    assert "No signal was found in this cohort" in words(page(view, cohort=cohort_key(loaded)))
+
+
 @pytest.mark.parametrize("view", VIEWS)
 def test_done(loaded: Path, view: str) -> None:
     at = page(view, cohort=cohort_key(loaded))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
+import json
+import os
 import shutil
 import subprocess
 import sys
@@ -69,14 +72,21 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tables:
 
 @pytest.fixture(scope="session")
 def tiny_run(tiny: Tables, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
-    """The folder that `milscope run` made of it, and what it printed on stdout and stderr."""
-    out = tmp_path_factory.mktemp("run") / "analysis"
-    done = milscope(
-        *("run", tiny.cells, "--patients", tiny.patients, "--target", "outcome", "--effort", "quick"),
-        *("--permutations", "50", "--out", out),
-    )
-    assert done.returncode == 0, done.stderr
-    return out, done.stdout, done.stderr
+    """A folder as `milscope run` made it of the tiny cohort, and what it printed on stdout and stderr."""
+    own, base = tmp_path_factory.mktemp("run"), tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    with (shared / "tiny-run.lock").open("w") as lock:  # trained once, whichever process needs it first
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (said := shared / "tiny-run.json").exists():
+            done = milscope(
+                *("run", tiny.cells, "--patients", tiny.patients, "--target", "outcome", "--effort", "quick"),
+                *("--permutations", "50", "--out", shared / "tiny-run" / "analysis"),
+            )
+            assert done.returncode == 0, done.stderr
+            said.write_text(json.dumps([done.stdout, done.stderr]))
+    shutil.copytree(shared / "tiny-run", own, dirs_exist_ok=True)
+    out, err = json.loads(said.read_text())
+    return own / "analysis", out, err
 
 
 @pytest.fixture(scope="session")

@@ -55,6 +55,7 @@ def _finding(analysis: Analysis) -> None:
         f"Half of all importance, for and against, lies in {theme.percent(half)} of the {len(known):,} cells."
     )
     widgets.finding(words)
+    widgets.caution(analysis.facts)
     widgets.quiet(f"{outcome.about(analysis.facts)} One scale for the whole cohort.")
 
 

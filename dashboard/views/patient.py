@@ -33,6 +33,7 @@ def render(analysis: Analysis) -> None:
         return
     table = why.without_groups(analysis, patient)
     widgets.finding(why.sentence(analysis, row, table))
+    widgets.caution(analysis.facts)
     _header(analysis, row)
     _drivers(analysis, patient, table)
     _believed(analysis, row)
