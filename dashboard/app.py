@@ -16,7 +16,9 @@ def main() -> None:
     page = frame.navigation()
     frame.top()
     page.run()
-    if state.arrive():  # it ended while the page was drawn: too late for `arrive` above, too early to be followed
+    if (
+        state.arrive()
+    ):  # it ended while the page was drawn: too late for `arrive` above, too early to be followed
         st.rerun()
     state.write_url()
 

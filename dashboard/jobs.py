@@ -26,6 +26,7 @@ State = Literal["queued", "running", "done", "failed", "cancelled"]
 ENDED: tuple[State, ...] = ("done", "failed", "cancelled")
 LAST = (*ENDED, "bug", "dead")  # messages after which a worker says no more about a job
 VERSION = 1  # of a record
+BEHIND = ("prepare",)  # kinds that nobody waits for: they come last, and make way
 RECORD_SECONDS = 0.5  # between two records of the progress of a job
 LOOK_SECONDS = 0.1  # between two looks at whether someone cancelled
 INTERRUPTED = {
@@ -118,9 +119,17 @@ class Jobs:
                     return job.id
             job = Job(new_id(*asked), kind, request, owner=owner, home=home, asked=time.time())
             self._keep(job)
+            self._make_way(job)
             self._journal.note("queued", job=job.id, kind=kind)
             self._changed.notify_all()
         return job.id
+
+    def _make_way(self, newcomer: Job) -> None:
+        """Cancels what nobody waits for, but for what the newcomer begins with."""
+        for job in list(self._jobs.values()):
+            shared = job.request.get("cohort") == newcomer.request.get("cohort") and job.home == newcomer.home
+            if job.kind in BEHIND and newcomer.kind not in BEHIND and not shared:
+                self.cancel(job.id)
 
     def get(self, key: str) -> Job | None:
         """The job of this id, as it stands now."""
@@ -197,13 +206,17 @@ class Jobs:
             while not self._closing:
                 waiting = [job for job in self._jobs.values() if job.state == "queued"]
                 if waiting:
-                    job = min(waiting, key=lambda job: (self._turns.get(job.owner, 0), job.asked))
+                    job = min(waiting, key=self._turn)
                     self._turns[job.owner] = max(self._turns.values(), default=0) + 1
                     begun = replace(job, state="running", begun=time.time())
                     self._keep(begun)
                     return begun
                 self._changed.wait()
         return None
+
+    def _turn(self, job: Job) -> tuple[bool, int, float]:
+        """Of waiting jobs the one with the least of these is next."""
+        return job.kind in BEHIND, self._turns.get(job.owner, 0), job.asked
 
     def _run(self, job: Job, seat: int) -> None:
         """Hands one job to the worker and follows it to its end. A worker that dies before it has taken the job, as

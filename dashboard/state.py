@@ -242,6 +242,7 @@ def arrive() -> bool:
     now.waiting = ""
     if job.state == "done" and job.kind == "read":
         open_cohort(job.result)
+        jobs().submit("prepare", {"cohort": job.result}, owner=job.owner)
     elif job.state == "done" and job.kind == "lay out":
         now.layout = job.result if job.request["analysis"] == now.analysis else now.layout
     elif job.state == "done" and (job.kind == "predict" or job.request.get("cohort") == now.cohort):

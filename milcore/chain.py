@@ -23,7 +23,7 @@ from milcore.phenotypes import Phenotypes, phenotypes
 from milcore.preprocess import Moments, Preparation, moments, named, preparation
 from milcore.probes import shifted
 from milcore.progress import Progress
-from milcore.projection import Layout, of_file, umap_map
+from milcore.projection import Layout, cohort_map, of_file, umap_map
 from milcore.results import cells_table, count_regions, level_of, predictions_table
 from milcore.retraining import whole_null
 from milcore.scorer import Reference, Scorer, reference_rows, scorer_card
@@ -32,7 +32,7 @@ from milcore.stacking import Mixture, best, stack
 from milcore.surroundings import regions
 from milcore.training import Member, Settings, cross_fit
 
-__all__ = ["analyse", "lay_out"]
+__all__ = ["analyse", "lay_out", "prepare"]
 
 MEMBERS = {"auto": ("neighbourhood", "attention")}  # any other rule is its own only member
 FITTED_HELD = 2_500  # bytes of memory for each cell that UMAP fits
@@ -48,7 +48,7 @@ def analyse(cohort: Cohort, settings: Settings, progress: Progress | None = None
     task, kept = case.task, case.kept
     beside = covariates(cohort, task, asked=settings.covariates, labels=settings.labels)
     with progress.stage("neighbours"):
-        ready, x, cells = _prepared(cohort, settings)
+        ready, x, cells = _prepared(cohort, settings, progress)
     measured, notes = moments(x, cohort.offsets), shifted(x[:, : cohort.F], regions(cohort), cohort.names)
     members: dict[str, Member] = {}
     with progress.stage("neighbourhood"):
@@ -58,6 +58,8 @@ def analyse(cohort: Cohort, settings: Settings, progress: Progress | None = None
         else:
             pairs = neighbourhood.pair_models(around.kernels, case.plan, task)
             _, unseen = neighbourhood.everywhere(around, [], pairs, kept)
+    with progress.stage("umap"):  # early, as the first ranking is: neither waits for the networks
+        coordinates = _map(cohort, settings, cells, progress)
     for name in [name for name in _rule(settings) if name != "neighbourhood"]:
         with progress.stage(name):
             members[name] = _networks(case, name, x, measured, progress)
@@ -77,15 +79,9 @@ def analyse(cohort: Cohort, settings: Settings, progress: Progress | None = None
     with progress.stage("drivers"):
         worth = _worth(case, groups, features, explained)
         gated = _gated(case, (unseen, cells.node), explained, judged)
-    with progress.stage("umap"):
-        brought = of_file(cohort)
-        if brought is None:
-            coordinates = umap_map(cells, cohort.owner, seed=settings.seed, share=progress.share)
-        else:
-            coordinates = brought
     facts = _all_facts(case, explained, judged)
     facts |= _whole_null(case, around, x, measured, facts, progress)
-    facts["umap"] = "approximate" if brought is None else "from file"
+    facts["umap"] = "approximate" if of_file(cohort) is None else "from file"
     facts["phenotyping"] = {"how": groups.how, "test": worth.test}
     facts |= {"phenotypes": in_short(worth), "gating": gated.facts}
     facts["timings"] = {name: round(seconds, 3) for name, seconds in progress.timings.items()}
@@ -97,6 +93,17 @@ def analyse(cohort: Cohort, settings: Settings, progress: Progress | None = None
     scorer = _scorer(case, (ready, cells, measured, coordinates, groups), explained, facts)
     results = (predictions, table, worth, members, mixture, scorer, gated.patients)
     return Analysis(cohort, settings, facts, *results)
+
+
+def prepare(cohort: Cohort, progress: Progress | None = None) -> None:
+    """Leaves in a cohort's folder what an analysis with the usual settings begins with: the neighbour graph and the map
+    of its cells. Neither knows a label. MilError where memory is short."""
+    progress, settings = progress or Progress(), Settings(target="")
+    memory.spare(needs(cohort, settings), "Preparing these cells", cells=cohort.N)
+    with progress.stage("neighbours"):
+        _, _, cells = _prepared(cohort, settings, progress)
+    with progress.stage("umap"):
+        _map(cohort, settings, cells, progress)
 
 
 def lay_out(
@@ -112,19 +119,33 @@ def lay_out(
     if layout.full:
         memory.spare(cohort.N * FITTED_HELD, "A map with every cell fitted", cells=cohort.N)
     with progress.stage("neighbours"):
-        _, _, cells = _prepared(cohort, settings)
+        _, _, cells = _prepared(cohort, settings, progress)
         if layout.features:
             cells = replace(cells, points=cells.points[:, [names.index(name) for name in layout.features]])
     with progress.stage("umap"):
         return umap_map(cells, cohort.owner, seed=settings.seed, share=progress.share, layout=layout)
 
 
-def _prepared(cohort: Cohort, settings: Settings) -> tuple[Preparation, np.ndarray, Graph]:
+def _prepared(
+    cohort: Cohort, settings: Settings, progress: Progress
+) -> tuple[Preparation, np.ndarray, Graph]:
     """How features are prepared, the prepared ones (N, any), and the graph of the cells by them."""
     transform, centre, context = settings.transform, settings.centre, settings.context
     ready = preparation(cohort, transform=transform, centre=centre, context=context)
     x = ready.apply(cohort)
-    return ready, x, graph(cohort, x, f"{transform} {centre} {context}")
+    return ready, x, graph(cohort, x, _how(settings), progress.share)
+
+
+def _map(cohort: Cohort, settings: Settings, cells: Graph, progress: Progress) -> np.ndarray:
+    """(N, 2) float32: where each cell lies by likeness; as the tables say, where they do."""
+    if (brought := of_file(cohort)) is not None:
+        return brought
+    return cohort_map(cohort, cells, _how(settings), seed=settings.seed, share=progress.share)
+
+
+def _how(settings: Settings) -> str:
+    """The settings that features are prepared by."""
+    return f"{settings.transform} {settings.centre} {settings.context}"
 
 
 def _worth(case: Case, groups: Phenotypes, features: tuple[str, ...], explained: Explained) -> Effects:

@@ -207,6 +207,14 @@ class Cohort:
             seal(part, {"features.npy": self._digest})
         return Cohort.open(folder)
 
+    def derived(self, kind: str, how: str, ending: str) -> Path | None:
+        """Where what was made of these cells, of a `kind` and in a way that `how` tells, is kept; None where the cohort
+        has no folder. Not among the files of the manifest: what is damaged there is made anew."""
+        if self.path is None:
+            return None
+        made = hashlib.blake2b(f"{self.fingerprint} {how}".encode(), digest_size=6).hexdigest()
+        return self.path / f"{kind}-{made}.{ending}"
+
     def write_mapping(self, path: Path) -> None:
         """Writes how the tables were read as JSON, for tables of the same kind; nothing where that is not known."""
         if mapping := self.source.get("mapping"):

@@ -7,7 +7,7 @@ care: a node of m cells fills its neighbour list first with its own cells, then 
 from __future__ import annotations
 
 import contextlib
-import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ NEIGHBOURS = 15  # as in covarying neighbourhood analysis and UMAP
 EXACT = 20_000**2  # pairs of points up to which neighbours are searched exhaustively
 PLACED_BY = 5  # points that a value elsewhere is taken from
 AT_ONCE = 1 << 24  # numbers gathered at a time: bounds memory
+SEARCHED = 1 << 15  # points whose neighbours are searched between two looks at whether to stop
 PROBED = 12  # lists visited of the about sqrt(nodes) lists of the coarse index
 
 
@@ -44,16 +45,18 @@ class Graph:
     step: sparse.csr_array
 
 
-def graph(cohort: Cohort, x: np.ndarray, key: str) -> Graph:
+def graph(
+    cohort: Cohort, x: np.ndarray, key: str, share: Callable[[float], None] = lambda done: None
+) -> Graph:
     """The graph of a cohort's cells by their prepared features x (N, any), of which `key` says how they were prepared;
     found in the cohort's folder when it was made before, and left there if not."""
-    file = _file(cohort, key)
+    file = cohort.derived("graph", f"{key} {NEIGHBOURS}", "npz")
     if file is not None and file.exists():
         with contextlib.suppress(
             OSError, EOFError, ValueError, KeyError, BadZipFile
         ):  # a damaged file is made anew
             return _read(file, cohort, x)
-    made = _build(cohort, x)
+    made = _build(cohort, x, share)
     if file is not None:
         _write(file, made)
     return made
@@ -68,7 +71,9 @@ def standardised(cohort: Cohort, x: np.ndarray) -> np.ndarray:
     return x
 
 
-def nearest(points: np.ndarray, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+def nearest(
+    points: np.ndarray, queries: np.ndarray, k: int, share: Callable[[float], None] = lambda done: None
+) -> tuple[np.ndarray, np.ndarray]:
     """Indices (Q, k) and distances (Q, k) of the k nearest points; exhaustive for small sets, else over an inverted
     file of k-means cells (faiss)."""
     import faiss
@@ -78,7 +83,11 @@ def nearest(points: np.ndarray, queries: np.ndarray, k: int) -> tuple[np.ndarray
     flat = faiss.IndexFlatL2(points.shape[1])
     index = flat if len(points) * len(queries) <= EXACT else _coarse(flat, points)
     index.add(points)
-    square, found = index.search(queries, k)
+    square, found = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
+    for begin in range(0, len(queries), SEARCHED):
+        share(begin / len(queries))
+        rows = slice(begin, begin + SEARCHED)
+        square[rows], found[rows] = index.search(queries[rows], k)
     return _no_gaps(found), np.sqrt(np.maximum(square, 0))
 
 
@@ -114,11 +123,11 @@ def _no_gaps(found: np.ndarray) -> np.ndarray:
     return found
 
 
-def _build(cohort: Cohort, x: np.ndarray) -> Graph:
+def _build(cohort: Cohort, x: np.ndarray, share: Callable[[float], None]) -> Graph:
     x = standardised(cohort, x)
     node, first, size = _distinct(x)
     points = x[first]
-    neighbours, distances = nearest(points, points, NEIGHBOURS + 1)
+    neighbours, distances = nearest(points, points, NEIGHBOURS + 1, share)
     neighbours, distances = _itself_first(neighbours.astype(np.int32), distances)
     return Graph(node, size, points, neighbours, distances, _step(neighbours, size))
 
@@ -162,13 +171,6 @@ def _step(neighbours: np.ndarray, size: np.ndarray) -> sparse.csr_array:
     both = sparse.csr_array(one_way + one_way.T)
     both.data /= np.repeat(both.sum(1), np.diff(both.indptr))
     return both
-
-
-def _file(cohort: Cohort, key: str) -> Path | None:
-    if cohort.path is None:
-        return None
-    made = f"{cohort.fingerprint} {key} {NEIGHBOURS}"
-    return cohort.path / f"graph-{hashlib.blake2b(made.encode(), digest_size=6).hexdigest()}.npz"
 
 
 def _write(file: Path, made: Graph) -> None:

@@ -18,7 +18,6 @@ import pandas as pd
 import pytest
 
 from dashboard import cli, theme
-from milcore import chain
 from tests import tiny as made
 from tests.tiny import Tables, milscope
 
@@ -167,7 +166,9 @@ FAST = ("--pooling", "neighbourhood", "--effort", "quick", "--permutations", "20
 @pytest.fixture
 def no_map(monkeypatch: pytest.MonkeyPatch) -> None:
     """The map of the cells plays no part in these tests."""
-    monkeypatch.setattr(chain, "umap_map", lambda cells, owner, **_: np.zeros((len(owner), 2), np.float32))
+    monkeypatch.setattr(
+        "milcore.projection.umap_map", lambda cells, owner, **_: np.zeros((len(owner), 2), np.float32)
+    )
 
 
 LABELS: dict[str, tuple[str, list[str], set[str]]] = {

@@ -13,7 +13,6 @@ from sklearn.metrics import average_precision_score
 
 import sample_data
 from dashboard import why
-from milcore import chain
 from milcore.analysis import Analysis
 from milcore.chain import analyse
 from milcore.readers import Columns, read_cohort
@@ -26,7 +25,9 @@ PLANTED = {"PD-1", "Ki67", "GranzymeB"}
 @pytest.fixture(autouse=True)
 def no_map(monkeypatch: pytest.MonkeyPatch) -> None:
     """The map of cells plays no part in any of these figures, and has tests of its own."""
-    monkeypatch.setattr(chain, "umap_map", lambda cells, owner, **_: np.zeros((len(owner), 2), np.float32))
+    monkeypatch.setattr(
+        "milcore.projection.umap_map", lambda cells, owner, **_: np.zeros((len(owner), 2), np.float32)
+    )
 
 
 @pytest.mark.cohorts

@@ -15,7 +15,7 @@ PATIENTS = 24
 
 @pytest.fixture(autouse=True)
 def no_map(monkeypatch: pytest.MonkeyPatch) -> None:
-    flat = "milcore.chain.umap_map"
+    flat = "milcore.projection.umap_map"
     monkeypatch.setattr(flat, lambda cells, owner, **_: np.zeros((len(owner), 2), np.float32))
 
 

@@ -204,7 +204,9 @@ def sample() -> Analysis:
     cohort = read_cohort([cells], patients=patients, columns=Columns())
     settings = Settings(target="response", pooling="neighbourhood", effort="standard", permutations=0)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(chain, "umap_map", lambda cells, owner, **_: np.zeros((len(owner), 2), np.float32))
+        patch.setattr(
+            "milcore.projection.umap_map", lambda cells, owner, **_: np.zeros((len(owner), 2), np.float32)
+        )
         return chain.analyse(cohort, settings)
 
 

@@ -56,7 +56,11 @@ def die(request: dict[str, Any], workspace: Workspace, progress: Progress) -> st
     return "never"
 
 
-KINDS = {f.__name__: f for f in (echo, wait_long, deaf, refuse, broken, die)}
+def prepare(request: dict[str, Any], workspace: Workspace, progress: Progress) -> str:
+    return wait_long(request, workspace, progress)
+
+
+KINDS = {f.__name__: f for f in (echo, wait_long, deaf, refuse, broken, die, prepare)}
 
 
 @pytest.fixture(scope="module")
@@ -282,3 +286,20 @@ def test_work_that_was_done_when_the_server_stopped_is_done(tmp_path: Path) -> N
     kept = read_json(home.job("20260101-000000-running"))
     assert kept is not None
     assert (kept["state"], kept["result"]) == ("done", "20260101-000000-running")
+
+
+def test_what_nobody_waits_for_comes_last_and_makes_way(jobs: Jobs) -> None:
+    """But not for work on the same cohort, which begins with it."""
+    ahead = jobs.submit("wait_long", {})
+    prepared = jobs.submit("prepare", {"cohort": "a"}, owner="first")
+    shares = jobs.submit("echo", {"cohort": "a", "say": "a"})
+    until(jobs, prepared, lambda job: job.state == "queued")
+    jobs.enough(ahead)
+    assert until(jobs, shares).result == "a"  # though it came later
+    until(jobs, prepared, lambda job: job.state == "running")
+    jobs.enough(prepared)
+    assert until(jobs, prepared).state == "done"
+    prepared = jobs.submit("prepare", {"cohort": "b"})
+    until(jobs, prepared, lambda job: job.state == "running")
+    assert until(jobs, jobs.submit("echo", {"cohort": "a", "say": "b"})).result == "b"
+    assert until(jobs, prepared).state == "cancelled"

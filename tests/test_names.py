@@ -89,7 +89,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
     settings = Settings(target=NAMES[2], pooling="neighbourhood", effort="quick", permutations=20)
     with pytest.MonkeyPatch.context() as patch:
         places = np.random.default_rng(1).normal(size=(saved.N, 2)).astype(np.float32)
-        patch.setattr(chain, "umap_map", lambda *args, **kwargs: places)
+        patch.setattr("milcore.projection.umap_map", lambda *args, **kwargs: places)
         chain.analyse(saved, settings).save(made.analysis(ANALYSIS))
         patch.setenv("MILSCOPE_WORKSPACE", str(made.root))
         jobs = Jobs(made, kinds={}, warm=None)

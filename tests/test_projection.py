@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from milcore import projection
-from milcore.chain import lay_out
+from milcore import neighbours, projection
+from milcore.chain import lay_out, prepare
 from milcore.cohort import Cohort
 from milcore.errors import MilError
 from milcore.projection import Layout, umap_map
@@ -85,3 +85,23 @@ def test_a_table_of_cell_types_gets_a_map_without_umap() -> None:
 def test_one_feature_is_enough() -> None:
     cohort = Cohort.of(np.arange(40, dtype=np.float32)[:, None], np.repeat(["a", "b"], 20))
     assert umap_map(graph_of(cohort, "none"), cohort.owner, seed=0, share=lambda share: None).shape == (40, 2)
+
+
+def test_what_was_prepared_is_found_and_a_damaged_map_is_made_anew(monkeypatch, tmp_path) -> None:
+    cohort, _ = three_kinds(150)
+    cohort, asked = cohort.save(tmp_path / "cohort"), []
+
+    def made(graph, owner, *, seed, share):  # type: ignore[no-untyped-def]
+        asked.append(seed)
+        return np.full((len(owner), 2), seed + 0.5, np.float32)
+
+    monkeypatch.setattr(projection, "umap_map", made)
+    prepare(cohort)
+    monkeypatch.setattr(neighbours, "_build", None)  # not called again
+    prepare(cohort)
+    assert asked == [0]
+    (file,) = cohort.path.glob("map-*.npy")
+    file.write_bytes(b"nonsense")
+    prepare(cohort)
+    assert asked == [0, 0]
+    np.testing.assert_array_equal(np.load(file), np.full((150, 2), 0.5))

@@ -13,7 +13,9 @@ from tests.planted import planted
 
 
 def no_map(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr("milcore.chain.umap_map", lambda cells, owner, **_: np.zeros((len(owner), 2), np.float32))
+    patch.setattr(
+        "milcore.projection.umap_map", lambda cells, owner, **_: np.zeros((len(owner), 2), np.float32)
+    )
 
 
 @pytest.mark.parametrize("pooling", ["neighbourhood", "attention"])

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from milcore import chain
+from milcore import projection
 from milcore.chain import analyse
 from milcore.cohort import Cohort
 from milcore.measures import auroc
@@ -85,7 +85,7 @@ def outcome(test: str, pooling: str) -> tuple[float, float]:
 
 @pytest.fixture(autouse=True)
 def no_map(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chain, "umap_map", no_umap)
+    monkeypatch.setattr("milcore.projection.umap_map", no_umap)
 
 
 def no_umap(cells: object, owner: np.ndarray, **_: object) -> np.ndarray:
@@ -107,7 +107,7 @@ def test_the_absence_of_a_cell_is_no_sign(pooling: str) -> None:
 
 def main() -> None:
     """Writes the table of outcomes."""
-    chain.umap_map = no_umap
+    projection.umap_map = no_umap
     rows = ["| pooling | " + " | ".join(TESTS) + " |", "|---|" + "---|" * len(TESTS)]
     for pooling in RULES:
         found = [outcome(test, pooling) for test in TESTS]

@@ -74,7 +74,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = Settings(target="response", pooling="neighbourhood", effort="quick", permutations=20)
     with pytest.MonkeyPatch.context() as patch:  # UMAP takes a minute to compile and has its own tests
         places = np.random.default_rng(1).normal(size=(cohort.N, 2)).astype(np.float32)
-        patch.setattr(chain, "umap_map", lambda *args, **kwargs: places)
+        patch.setattr("milcore.projection.umap_map", lambda *args, **kwargs: places)
         chain.analyse(cohort, settings).save(home.analysis("20260101-120000-abcdef"))
     return home.root
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import kstest
 
-from milcore import chain, permutation, validation
+from milcore import permutation, projection, validation
 from milcore.associations import LEVEL, associations
 from milcore.chain import analyse
 from milcore.cohort import Cohort
@@ -118,7 +118,9 @@ def null_p(cohorts: int = 200, *, permutations: int = 199) -> dict:
 def full_chain(cohorts: int = 40, *, permutations: int = 199) -> dict:
     """Verdicts of whole analyses of cohorts without signal, and the members' AUROC out of fold beside what the null's
     chain reaches on permuted labels."""
-    chain.umap_map = lambda cells, owner, **_: np.zeros((len(owner), 2), np.float32)  # no part in any figure
+    projection.umap_map = lambda cells, owner, **_: np.zeros(
+        (len(owner), 2), np.float32
+    )  # no part in any figure
     kinds: list[str] = []
     reached: dict[str, list[float]] = {}
     shuffled: list[float] = []

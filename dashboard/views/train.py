@@ -14,7 +14,8 @@ from dashboard.targets import Target, barred, targets, times
 if TYPE_CHECKING:
     from milcore.cohort import Cohort
 
-LAST = ("evidence", "phenotypes", "validation", "drivers", "umap", "saving")
+PREPARED = ("neighbours", "umap")
+LAST = ("evidence", "phenotypes", "validation", "drivers", "saving")
 EFFORTS = {"quick": "Quick", "standard": "Standard", "thorough": "Thorough"}
 POOLINGS = {
     "auto": "Neighbourhood and attention, combined",
@@ -75,7 +76,12 @@ def _follow(key: str) -> None:
         widgets.finding(f"Training on “{target}”: the first ranking of patients appears within seconds.")
     else:
         widgets.finding(f"Training on “{target}”: a first ranking is there, the final one follows.")
-    widgets.progress(job, _stages(job.request["settings"]))
+    ahead = state.newest_job("prepare", cohort=job.request["cohort"])
+    if job.state == "queued" and ahead is not None and not ahead.over:
+        widgets.say("It begins with the neighbours and the map of all cells, which are being made.")
+        widgets.progress(ahead, PREPARED)
+    else:
+        widgets.progress(job, _stages(job.request["settings"]))
     with st.container(horizontal=True):
         st.button("Cancel", on_click=state.jobs().cancel, args=(key,), disabled=job.cancelling)
         if job.stage == "whole null":
@@ -91,7 +97,7 @@ def _stages(settings: dict[str, Any]) -> tuple[str, ...]:
     """What training goes through, in order."""
     pooling = settings["pooling"]
     member = {"auto": ("attention",), "neighbourhood": ()}.get(pooling, (pooling,))
-    stages = ("neighbours", "neighbourhood", *member, *LAST)
+    stages = ("neighbours", "neighbourhood", "umap", *member, *LAST)
     return (*stages[:-1], "whole null", stages[-1]) if settings["effort"] == "thorough" else stages
 
 
