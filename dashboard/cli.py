@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from milcore.analysis import Analysis
     from milcore.cohort import Cohort
     from milcore.columns import Columns
+    from milcore.crew import Crew
 
 __all__ = ["cli", "main"]
 
@@ -131,7 +133,15 @@ def serve(
 
 @cli.command()
 @taking(*COLUMNS, *SETTINGS)
-def run(*, cells: tuple[Path, ...], patients: Path | None, target: str, out: Path, **given: Any) -> None:
+def run(
+    *,
+    cells: tuple[Path, ...],
+    patients: Path | None,
+    target: str,
+    out: Path,
+    cluster: str | None,
+    **given: Any,
+) -> None:
     """Train on CELLS (one or more tables), explain every cell, and write the analysis to a folder."""
     _check_free(out)
     columns = columns_of(given, labels=tuple(name for name in (target, given["time"]) if name))
@@ -140,7 +150,8 @@ def run(*, cells: tuple[Path, ...], patients: Path | None, target: str, out: Pat
 
     settings = Settings(target=target, **given)  # refused before any file is read
     with telling() as progress:
-        analysis = _analysed(cells, patients, columns, settings, out, progress)
+        with _crew(cluster, out) as crew:
+            analysis = _analysed((cells, patients, columns), settings, out, progress, crew)
         with progress.stage("saving"):
             analysis.save(out, also=_report_into(analysis))
     conclude(analysis, out, time.perf_counter() - started)
@@ -157,25 +168,34 @@ def _check_free(out: Path) -> None:
         raise MilError(problem, "--out", "Name a folder you may write to.")
 
 
+def _crew(address: str | None, out: Path) -> AbstractContextManager[Crew]:
+    """Who trains; found before any file is read."""
+    from milcore.crew import HERE, cluster
+
+    return cluster(address, out) if address else nullcontext(HERE)
+
+
 def _analysed(
-    cells: Sequence[Path],
-    patients: Path | None,
-    columns: Columns,
+    tables: tuple[Sequence[Path], Path | None, Columns],
     settings: Any,
     out: Path,
     progress: Progress,
+    crew: Crew,
 ) -> Analysis:
+    """Of tables: those of the cells, that of the patients, and what their columns are."""
     from milcore.analysis import space
     from milcore.chain import analyse
     from milcore.folder import room
     from milcore.readers import read_cohort
 
+    cells, patients, columns = tables
     cohort = read_cohort(cells, patients=patients, columns=columns, progress=progress)
     for note in cohort.notes:
         if note.severity == "stop":
             raise MilError(note.words, note.where or ", ".join(cohort.source["files"]), note.fix)
-    room(out, space(cohort, settings) + cohort.features.nbytes)
-    return analyse(cohort, settings, progress)
+    written = space(cohort, settings) + cohort.features.nbytes
+    room(out, written if crew.executor is None else 2 * written)  # what is left for workers is about as much
+    return analyse(cohort, settings, progress, crew=crew)
 
 
 def _report_into(analysis: Analysis) -> Callable[[Path], None]:

@@ -127,6 +127,11 @@ SETTINGS = (  # of `run`: what to predict, and how
     click.option(
         "--seed", type=int, default=0, show_default=True, help="Same inputs and seed, same numbers."
     ),
+    click.option(
+        "--cluster",
+        metavar="ADDRESS",
+        help="Scheduler of dask whose workers train, such as tcp://host:8786 [this computer].",
+    ),
 )
 
 

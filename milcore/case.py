@@ -1,4 +1,5 @@
-"""What every step of an analysis asks for: the cohort, the settings, the task, who takes part, and the folds."""
+"""What every step of an analysis asks for: the cohort, the settings, the task, who takes part, the folds, and who does
+the work."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from milcore.cohort import Cohort
+from milcore.crew import HERE, Crew
 from milcore.errors import MilError
 from milcore.folds import Plan, plan
 from milcore.labels import read_task
@@ -26,13 +28,14 @@ class Case:
     task: Task
     kept: np.ndarray
     plan: Plan
+    crew: Crew = HERE
 
 
-def case_of(cohort: Cohort, settings: Settings) -> Case:
+def case_of(cohort: Cohort, settings: Settings, crew: Crew = HERE) -> Case:
     """The same for the same cohort and settings, folds too; MilError where the target does not allow an analysis."""
     task, kept = _target(cohort, settings)
     dealt = plan(task.strata, cohort.groups, repeats=settings.rounds, seed=settings.seed)
-    return Case(cohort, settings, task, kept, dealt)
+    return Case(cohort, settings, task, kept, dealt, crew)
 
 
 def _target(cohort: Cohort, settings: Settings) -> tuple[Task, np.ndarray]:

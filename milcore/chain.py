@@ -13,6 +13,7 @@ from milcore.analysis import VERSION, Analysis, needs
 from milcore.case import Case, case_of
 from milcore.cohort import Cohort
 from milcore.covariates import covariates
+from milcore.crew import HERE, Crew
 from milcore.effects import Effects, effects, in_short
 from milcore.errors import MilError
 from milcore.evidence import Shown, explain
@@ -40,11 +41,14 @@ WHOLE = {"thorough": 20}  # permutations of the whole chain, by effort; none whe
 LIBRARIES = ("lifelines", "numpy", "scipy", "torch", "faiss-cpu", "igraph", "umap-learn", "pandas")
 
 
-def analyse(cohort: Cohort, settings: Settings, progress: Progress | None = None) -> Analysis:
-    """Trains, explains and validates; MilError where target and cohort do not allow it, Cancelled when stopped."""
+def analyse(
+    cohort: Cohort, settings: Settings, progress: Progress | None = None, *, crew: Crew = HERE
+) -> Analysis:
+    """Trains, explains and validates; MilError where target and cohort do not allow it, Cancelled when stopped. The
+    numbers are the same whoever the `crew` is."""
     progress = progress or Progress()
     memory.spare(needs(cohort, settings), "Training on these cells", cells=cohort.N)
-    case = case_of(cohort, settings)
+    case = case_of(cohort, settings, crew)
     task, kept = case.task, case.kept
     beside = covariates(cohort, task, asked=settings.covariates, labels=settings.labels)
     with progress.stage("neighbours"):
@@ -227,7 +231,7 @@ def _neighbourhood(
     over as soon as there is one."""
     cohort, dealt, task = case.cohort, case.plan, case.task
     models, inner, pairs = neighbourhood.cross_fit(
-        around.kernels, dealt, task, lambda s: progress.share(0.5 + s / 4)
+        around.kernels, dealt, task, lambda s: progress.share(0.5 + s / 4), crew=case.crew
     )
     patients = np.arange(cohort.B)
     ranked = np.stack([m.scores(around.kernels)[dealt.fold[r], patients] for r, m in enumerate(models)])
@@ -253,6 +257,7 @@ def _networks(case: Case, pooling: str, x: np.ndarray, measured: Moments, progre
         share=progress.share,
         epochs=case.settings.epochs,
         starts=case.settings.starts,
+        crew=case.crew,
     )
     return best(candidates, offsets, case.plan, case.task)
 

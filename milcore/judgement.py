@@ -138,6 +138,7 @@ def _null(case: Case, around: Abundance, progress: Progress) -> tuple[dict[str, 
         permutations=permutations,
         seed=settings.seed,
         share=lambda s: progress.share(s / 2),
+        crew=case.crew,
     )
     size = int(np.diff(cohort.offsets)[case.kept].sum())
     cells = associations(around, dealt, task, cells=size, permutations=permutations, seed=settings.seed)

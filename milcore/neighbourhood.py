@@ -15,6 +15,7 @@ import numpy as np
 from scipy import sparse
 from threadpoolctl import threadpool_limits
 
+from milcore.crew import HERE, Crew
 from milcore.folds import Plan
 from milcore.neighbours import Graph
 from milcore.tasks import Task
@@ -188,21 +189,20 @@ def _fit(
 
 
 def cross_fit(
-    kernels: np.ndarray, plan: Plan, task: Task, share: Callable[[float], None]
+    kernels: np.ndarray, plan: Plan, task: Task, share: Callable[[float], None], *, crew: Crew = HERE
 ) -> tuple[list[Ridge], np.ndarray, Ridge]:
     """Outer models of every repeat, one Ridge (folds models) each; inner held-out scores (R, folds, B, K): [r, f, p]
     are the scores of p for the outer model of f, by a model that saw neither f nor p's own fold (NaN in f); and the
     `pair_models`. Each model's kernel (of kernels (n, B, B)) and ridge are chosen by the loss on inner held-out
     scores."""
-    repeats = []
-    for r in range(plan.repeats):
-        repeats.append(_cross_fit_once(kernels, plan, r, task))
-        share((r + 1) / plan.repeats)
-    outer, inner, pairs = zip(*repeats, strict=True)
+    parts = [(kernels, plan, r, task) for r in range(plan.repeats)]
+    outer, inner, pairs = zip(*crew.each(_cross_fit_once, parts, share), strict=True)
     return list(outer), np.stack(inner), pairs[0]
 
 
-def _cross_fit_once(kernels: np.ndarray, plan: Plan, r: int, task: Task) -> tuple[Ridge, np.ndarray, Ridge]:
+def _cross_fit_once(
+    kernels: np.ndarray, plan: Plan, r: int, task: Task, tell: Callable[[float], None]
+) -> tuple[Ridge, np.ndarray, Ridge]:
     singles, pairs = plan.without(1), plan.without(2)
     grid, best_pair = _grid(kernels, plan, r, task, pairs), _chosen_pairs(kernels, plan, r, task)
     best = np.full(len(singles), best_pair[0])

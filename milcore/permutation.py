@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from milcore.crew import HERE, Crew
 from milcore.folds import Plan
 from milcore.measures import log_rank
 from milcore.tasks import Survival, Task
@@ -28,6 +29,7 @@ def null(
     permutations: int,
     seed: int,
     share: Callable[[float], None],
+    crew: Crew = HERE,
 ) -> dict[str, Any]:
     """Could this be chance? {p, permutations, as_good, chain, statistic, observed, values} of a chain on true and
     permuted labels; for survival also {log_rank, log_rank_p}, of risk groups cut at the average.
@@ -39,7 +41,7 @@ def null(
     """
     fold, known = plan.fold[0], plan.labelled
     order = deals(plan, task, permutations, seed)
-    scored = _least_squares_chain(kernels, plan, task, order, share)  # (P, B, K)
+    scored = _least_squares_chain(kernels, (plan, task), order, share, crew)  # (P, B, K)
     labels = task.y[order[known]].swapaxes(0, 1)  # (P, n, ...)
     reached = task.ranked(scored[:, known], labels, fold[known])
     as_good = int((reached[1:] >= reached[0] - 1e-12).sum())
@@ -93,29 +95,57 @@ def within(fold: np.ndarray, times: int, draw: np.random.Generator) -> np.ndarra
 
 
 def _least_squares_chain(
-    kernels: np.ndarray, plan: Plan, task: Task, order: np.ndarray, share: Callable[[float], None]
+    kernels: np.ndarray,
+    case: tuple[Plan, Task],
+    order: np.ndarray,
+    share: Callable[[float], None],
+    crew: Crew,
 ) -> np.ndarray:
     """(P, B, L) out-of-fold scores of labels dealt out as `order` (B, P) says, scale and ridge chosen per outer fold
     and deal. Targets are made among the patients that learn (or are held out) together, and centred there."""
-    fold = plan.fold[0]
+    plan, task = case
     singles, pairs = plan.without(1), plan.without(2)
+    inner = len(pairs) / (len(pairs) + len(singles))  # of the time
     losses: list[Any] = [0.0] * plan.folds
-    out = np.zeros((order.shape[1], len(fold), _linear(task, order[plan.labelled][:, :1]).shape[2]))
-    for i, (f, g) in enumerate(pairs):
-        fitted = _least_squares(kernels, plan.training(0, (f, g)), task, order)
-        for outer, held in ((f, g), (g, f)):
-            there = np.flatnonzero(plan.labelled & (fold == held))
-            truth = _linear(task, order[there])
-            losses[outer] = losses[outer] + ((fitted[:, there] - truth) ** 2).sum((1, 3))
-        share((i + 1) / (len(pairs) + len(singles)))
-    for (f,) in singles:
-        there = np.flatnonzero(fold == f)
-        fitted = _least_squares(kernels, plan.training(0, (f,)), task, order)[:, there]
-        best = losses[f].argmin(0)  # (P,)
-        picked = np.take_along_axis(fitted, best[None, None, :, None], 0)[0]  # (there, P, L)
-        out[:, there] = picked.swapaxes(0, 1)
-        share((len(pairs) + f + 1) / (len(pairs) + len(singles)))
+    parts = [(kernels, case, order, pair) for pair in pairs]
+    lost = crew.each(_held_out_losses, parts, lambda s: share(inner * s))
+    for (f, g), (one, other) in zip(pairs, lost, strict=True):
+        losses[f], losses[g] = losses[f] + one, losses[g] + other
+    out = np.zeros((order.shape[1], len(order), _linear(task, order[plan.labelled][:, :1]).shape[2]))
+    chosen = [(kernels, case, order, (f, losses[f].argmin(0))) for (f,) in singles]
+    scored = crew.each(_held_out_scores, chosen, lambda s: share(inner + (1 - inner) * s))
+    for (f,), found in zip(singles, scored, strict=True):
+        out[:, plan.labelled & (plan.fold[0] == f)] = found
     return out
+
+
+def _held_out_losses(
+    kernels: np.ndarray,
+    case: tuple[Plan, Task],
+    order: np.ndarray,
+    pair: tuple[int, int],
+    tell: Callable[[float], None],
+) -> tuple[np.ndarray, np.ndarray]:
+    """(choices, P) twice: the loss on the second fold of a pair, and on the first, of models that saw neither."""
+    plan, task = case
+    fitted = _least_squares(kernels, plan.training(0, pair), task, order)
+    held = [np.flatnonzero(plan.labelled & (plan.fold[0] == f)) for f in pair[::-1]]
+    one, other = (((fitted[:, some] - _linear(task, order[some])) ** 2).sum((1, 3)) for some in held)
+    return one, other
+
+
+def _held_out_scores(
+    kernels: np.ndarray,
+    case: tuple[Plan, Task],
+    order: np.ndarray,
+    best: tuple[int, np.ndarray],
+    tell: Callable[[float], None],
+) -> np.ndarray:
+    """(P, held-out, L) scores of a fold, each deal by the choice of scale and ridge that `best` has for it (P,)."""
+    (plan, task), (f, choice) = case, best
+    there = np.flatnonzero(plan.labelled & (plan.fold[0] == f))
+    fitted = _least_squares(kernels, plan.training(0, (f,)), task, order)[:, there]
+    return np.take_along_axis(fitted, choice[None, None, :, None], 0)[0].swapaxes(0, 1)
 
 
 def _linear(task: Task, order: np.ndarray) -> np.ndarray:

@@ -6,7 +6,8 @@ Stands beside the null of the simpler chain (see permutation), and apart from it
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from contextlib import closing
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,13 @@ import numpy as np
 from milcore import neighbourhood
 from milcore.case import Case
 from milcore.evidence import member_scores
+from milcore.folds import Plan
 from milcore.permutation import deals
 from milcore.preprocess import Moments
 from milcore.progress import Progress
 from milcore.stacking import best, stack
-from milcore.training import Member, cross_fit
+from milcore.tasks import Task
+from milcore.training import Member, Settings, cross_fit
 
 __all__ = ["whole_null"]
 
@@ -37,20 +40,15 @@ def whole_null(
     true and permuted labels; p is (1 + as good or better) / (1 + permutations). Whoever waits may call it enough: then
     these are the permutations so far, and nothing where there was none."""
     once = replace(case.plan, fold=case.plan.fold[:1])
-    order = deals(once, case.task, permutations, case.settings.seed)
-    known, reached = once.labelled, []
-    for i, deal in enumerate(order.T):
-        shuffled = replace(case, task=replace(case.task, y=case.task.y[deal]), plan=once)  # type: ignore[type-var]
-
-        def part(done: float, i: int = i) -> None:
-            progress.share((i + done) / order.shape[1])
-
-        if progress.enough():
-            break
-
-        level = _scores(shuffled, kernels, (x, measured), members, part)
-        y = shuffled.task.y[known][None]
-        reached.append(float(shuffled.task.ranked(level[:, known], y, once.fold[:, known]).mean()))
+    again = _Again(once, case.task, case.settings, case.cohort.offsets, measured, members)
+    order, reached = deals(once, case.task, permutations, case.settings.seed), []
+    with closing(
+        case.crew.each(_reached, [(x, kernels, again, deal) for deal in order.T], progress.share)
+    ) as each:
+        for value in each:
+            reached.append(value)
+            if progress.enough():
+                break
     permutations = len(reached) - 1
     if permutations < 1:
         return {}
@@ -64,28 +62,45 @@ def whole_null(
     }
 
 
-def _scores(
-    case: Case,
-    kernels: np.ndarray,
-    cells: tuple[np.ndarray, Moments],
-    members: tuple[str, ...],
-    share: Callable[[float], None],
-) -> np.ndarray:
+@dataclass(frozen=True, eq=False)
+class _Again:
+    """What training anew asks for, but for the labels, the cells and the patients' kernels."""
+
+    plan: Plan
+    task: Task
+    settings: Settings
+    offsets: np.ndarray
+    measured: Moments
+    members: tuple[str, ...]
+
+
+def _reached(
+    x: np.ndarray, kernels: np.ndarray, again: _Again, deal: np.ndarray, tell: Callable[[float], None]
+) -> float:
+    """The leading score where each patient has the label of `deal` (B,)."""
+    plan, known = again.plan, again.plan.labelled
+    task = replace(again.task, y=again.task.y[deal])  # type: ignore[type-var]
+    level = _scores(x, kernels, replace(again, task=task), tell)
+    return float(task.ranked(level[:, known], task.y[known][None], plan.fold[:, known]).mean())
+
+
+def _scores(x: np.ndarray, kernels: np.ndarray, again: _Again, tell: Callable[[float], None]) -> np.ndarray:
     """(1, B, K) scores out of fold of the stacked members, as the link takes them."""
-    task, plan, offsets = case.task, case.plan, case.cohort.offsets
+    task, plan, offsets = again.task, again.plan, again.offsets
     made: dict[str, Member] = {}
     scores: dict[str, np.ndarray] = {}
-    for name in members:
+    for name in again.members:
         if name == "neighbourhood":
-            models, inner, _ = neighbourhood.cross_fit(kernels, plan, task, share)
-            own = models[0].scores(kernels)[plan.fold[0], np.arange(case.cohort.B)][None]
+            models, inner, _ = neighbourhood.cross_fit(kernels, plan, task, tell)
+            own = models[0].scores(kernels)[plan.fold[0], np.arange(len(offsets) - 1)][None]
             made[name], scores[name] = Member(np.empty(0), np.empty(0), inner), own
         else:
-            x, measured = cells
-            seed, epochs = case.settings.seed, case.settings.epochs
-            candidates = cross_fit(
-                *(x, offsets, measured, plan, task), pooling=name, seed=seed, share=share, epochs=epochs
-            )
+            how: dict[str, Any] = {
+                "pooling": name,
+                "seed": again.settings.seed,
+                "epochs": again.settings.epochs,
+            }
+            candidates = cross_fit(x, offsets, again.measured, plan, task, share=tell, **how)
             made[name] = best(candidates, offsets, plan, task)
             scores[name] = member_scores(made[name], offsets)
     mixture = stack(made, plan, task)

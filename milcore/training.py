@@ -6,17 +6,16 @@ step costs the same for any number of cells. Scoring then goes over whole patien
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import asdict, astuple, dataclass, fields
+from dataclasses import asdict, astuple, dataclass, fields, replace
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import torch
 
-from milcore.errors import Cancelled, MilError
+from milcore.crew import HERE, Crew
+from milcore.errors import MilError
 from milcore.folds import Plan
 from milcore.models import POOLINGS, Networks
 from milcore.preprocess import Moments
@@ -38,7 +37,9 @@ WHOLE_CELLS = 4000  # of a model's step there
 RATE = 1e-2
 DECAY = 1.0  # strong: cohorts are small (inner log-loss on Keren and MUSK1 halves against 1e-4)
 ROWS = 1 << 16  # cells scored at a time
-THREADS = torch.get_num_threads()  # repeats trained at a time
+BLOCK = 1 << 20  # about so many cells, of whole patients, are a part of the scoring
+THREADS = torch.get_num_threads()  # stacks trained at a time
+TRAINING = 0.85  # of the time, beside scoring
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,10 +137,11 @@ def cross_fit(
     share: Callable[[float], None],
     epochs: tuple[int, ...] = EPOCHS[:1],
     starts: int = 1,
+    crew: Crew = HERE,
 ) -> list[Member]:
     """Trains outer and pair models of every repeat on x (N, F), each repeat as one stack, and scores the patients each
     model has not seen. One candidate for each useful length among `epochs` (`topk`: for each share, side and start), of
-    which inner scores choose (see stacking). The numbers do not depend on how many repeats run at a time."""
+    which inner scores choose (see stacking). The numbers do not depend on who of the `crew` trains what, and when."""
     enough = MANY_STEPS * PATIENTS / max(1, plan.labelled.sum())
     lengths = epochs[:1] + tuple(more for less, more in pairwise(epochs) if less < enough)
     lengths = (WHOLE_EPOCHS,) if task.whole else lengths
@@ -147,17 +149,59 @@ def cross_fit(
     if pooling == "topk":
         tops = [_Top(q, k, sign) for q in SHARES for k, sign in _sides(task)]
         kinds = [(top, lengths[0]) for top in tops for _ in range(starts)]
-    out = []
+    left_out = plan.without(1) + plan.without(2)
+    stacks = []
     for i, (top, length) in enumerate(kinds):
-        shape = _Shape(
-            torch.from_numpy(x), offsets, measured, plan, task, pooling == "attention", top, length
-        )
-        out.append(_cross_fit(shape, [seed, 5 if top is None else 7, i], _part(share, i, len(kinds))))
+        for r, fold in enumerate(plan.fold):
+            train = np.stack([plan.training(r, out) for out in left_out])
+            how = (pooling == "attention", top, length, (seed, 5 if top is None else 7, i, r))
+            stacks.append(_Stack(task, offsets, fold, left_out, train, measured.scale(train), *how))
+    return _members(x, stacks, len(kinds), share, crew)
+
+
+def _members(
+    x: np.ndarray, stacks: list[_Stack], kinds: int, share: Callable[[float], None], crew: Crew
+) -> list[Member]:
+    """Trains the stacks, those of each kind one after another, and scores with them."""
+    offsets, K, R = stacks[0].offsets, stacks[0].task.outputs, len(stacks) // kinds
+    B, folds = len(offsets) - 1, int(stacks[0].fold.max()) + 1
+    parts = [(x, stack) for stack in stacks]
+    found = list(crew.each(_trained, parts, lambda done: share(TRAINING * done), threads=THREADS))
+    weight = np.empty((len(stacks), len(x)), np.float32)
+    evidence, inner = np.empty((*weight.shape, K), np.float32), np.empty((len(stacks), folds, B, K))
+    places = [(s, block) for s in range(len(stacks)) for block in _blocks(offsets)]
+    scored = crew.each(
+        _scored,
+        [(x, stacks[s], found[s], block) for s, block in places],
+        lambda done: share(TRAINING + (1 - TRAINING) * done),
+        threads=THREADS,
+    )
+    for (s, block), (w, v, scores) in zip(places, scored, strict=True):
+        rows = slice(offsets[block.start], offsets[block.stop])
+        weight[s, rows], evidence[s, rows], inner[s, :, block] = w, v, scores
+    torch.set_num_threads(THREADS)
+    learnt = [_learnt(stack, each) for stack, each in zip(stacks, found, strict=True)]
+    out = []
+    for some in (slice(i * R, (i + 1) * R) for i in range(kinds)):
+        every = {name: np.stack([one[name] for one in learnt[some]]) for name in learnt[0]}
+        member = Member(weight[some], evidence[some], inner[some], learnt=every)
+        out.append(_ranked(member, stacks[some][0].top))
     return out
 
 
-def _part(share: Callable[[float], None], i: int, of: int) -> Callable[[float], None]:
-    return lambda done: share((i + done) / of)
+def _ranked(member: Member, top: _Top | None) -> Member:
+    """The member with what `topk` ranks cells by, and the share that counts."""
+    if top is None:
+        return member
+    R, _, B, _ = member.inner.shape
+    return replace(member, rank=top.rank(member.evidence), share=np.full((R, B), top.share))
+
+
+def _blocks(offsets: np.ndarray) -> list[slice]:
+    """Patients, in order, that together have about BLOCK cells: the same whoever scores them, since a product of
+    another length may round otherwise."""
+    first = np.unique(offsets[:-1] // BLOCK, return_index=True)[1]
+    return [slice(int(a), int(b)) for a, b in pairwise([*first, len(offsets) - 1])]
 
 
 @dataclass(frozen=True)
@@ -179,51 +223,42 @@ def _sides(task: Task) -> list[tuple[int, int]]:
 
 
 @dataclass(frozen=True, eq=False)
-class _Shape:
-    """What the training of one stack asks for."""
+class _Stack:
+    """The models of one repeat, which are trained together: all that this asks for but the cells. `fold` (B,);
+    `left_out`: the folds that each model leaves out, outer models first; `train` (S, B): whom it learns from; `scaling`
+    (S, F) twice: mean and sd."""
 
-    cells: torch.Tensor
-    offsets: np.ndarray
-    measured: Moments
-    plan: Plan
     task: Task
+    offsets: np.ndarray
+    fold: np.ndarray
+    left_out: list[tuple[int, ...]]
+    train: np.ndarray
+    scaling: tuple[np.ndarray, np.ndarray]
     attends: bool
     top: _Top | None
-    epochs: int = EPOCHS[0]
+    epochs: int
+    seed: tuple[int, ...]
 
 
-def _cross_fit(shape: _Shape, draws: list[int], share: Callable[[float], None]) -> Member:
-    plan, task = shape.plan, shape.task
-    left_out = plan.without(1) + plan.without(2)
-
-    def once(r: int, tell: Callable[[float], None]) -> tuple[Any, ...]:
-        torch.set_num_threads(1)  # small products gain little from more, and lose much on a busy machine
-        train = np.stack([plan.training(r, out) for out in left_out])
-        mean, sd = shape.measured.scale(train)
-        draw = torch.Generator().manual_seed(int(np.random.SeedSequence([*draws, r]).generate_state(1)[0]))
-        scaling = (torch.from_numpy(mean), torch.from_numpy(sd))
-        networks = Networks(*scaling, draw, attends=shape.attends, outputs=task.outputs)
-        _train(networks, shape, train, draw, lambda done: tell(0.85 * done))
-        scored = _score(networks, shape, r, left_out, lambda done: tell(0.85 + 0.15 * done))
-        return *scored, _learnt(networks, shape, train[: plan.folds])
-
-    *scored, learnt = zip(*_side_by_side(once, plan.repeats, share), strict=True)
-    torch.set_num_threads(THREADS)
-    weight, evidence, inner = map(np.stack, scored)
-    parts = {name: np.stack([one[name] for one in learnt]) for name in learnt[0]}
-    if shape.top is None:
-        return Member(weight, evidence, inner, learnt=parts)
-    shares = np.full(plan.fold.shape, shape.top.share)
-    return Member(weight, evidence, inner, shape.top.rank(evidence), shares, parts)
+def _trained(x: np.ndarray, stack: _Stack, tell: Callable[[float], None]) -> dict[str, np.ndarray]:
+    """The parameters of a stack's networks, trained on cells x (N, F)."""
+    torch.set_num_threads(1)  # small products gain little from more, and lose much on a busy machine
+    draw = torch.Generator().manual_seed(int(np.random.SeedSequence(stack.seed).generate_state(1)[0]))
+    mean, sd = map(torch.tensor, stack.scaling)
+    networks = Networks(mean, sd, draw, attends=stack.attends, outputs=stack.task.outputs)
+    _train(networks, torch.from_numpy(x), stack, draw, tell)
+    return {name: part.numpy() for name, part in networks.state_dict().items()}
 
 
-def _learnt(networks: Networks, shape: _Shape, train: np.ndarray) -> dict[str, np.ndarray]:
-    """What the outer models, which come first, have learnt from `train` (folds, B); evidence in the label's units."""
-    _, shift, unit = (np.array(part, np.float32)[:, None, None] for part in shape.task.targets(train))
-    parts = {name: part[: len(train)].numpy() for name, part in networks.state_dict().items()}
+def _learnt(stack: _Stack, found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What the outer models, which come first, have learnt; evidence in the label's units."""
+    folds = sum(len(out) == 1 for out in stack.left_out)
+    targets = stack.task.targets(stack.train[:folds])
+    _, shift, unit = (np.array(part, np.float32)[:, None, None] for part in targets)
+    parts = {name: part[:folds] for name, part in found.items()}
     parts |= {"head": parts["head"] * unit, "bias": parts["bias"] * unit + shift}
-    if shape.top is not None:
-        parts["top"] = np.tile(np.array(astuple(shape.top), np.float32), (len(train), 1))
+    if stack.top is not None:
+        parts["top"] = np.tile(np.array(astuple(stack.top), np.float32), (folds, 1))
     return parts
 
 
@@ -247,62 +282,37 @@ def apply(learnt: dict[str, np.ndarray], x: np.ndarray, offsets: np.ndarray) -> 
     return Member(weight, evidence, np.empty(0), rank, share)
 
 
-def _side_by_side(work: Callable[..., Any], times: int, share: Callable[[float], None]) -> list[Any]:
-    """work(0, tell) ... work(times - 1, tell) in as many threads as there are processors; only this thread reports, and
-    when it is stopped (or fails) the others stop at their next word."""
-    done, halt = [0.0] * times, threading.Event()
-
-    def teller(r: int) -> Callable[[float], None]:
-        def tell(part: float) -> None:
-            if halt.is_set():
-                raise Cancelled
-            done[r] = part
-
-        return tell
-
-    with ThreadPoolExecutor(min(times, THREADS)) as pool:
-        runs = [pool.submit(work, r, teller(r)) for r in range(times)]
-        try:
-            while wait(runs, timeout=0.1, return_when=FIRST_EXCEPTION).not_done:
-                share(sum(done) / times)
-                if any(run.done() and run.exception() for run in runs):
-                    break
-        finally:
-            halt.set()
-    return [run.result() for run in runs]
-
-
 def _train(
     networks: Networks,
-    shape: _Shape,
-    train: np.ndarray,
+    cells: torch.Tensor,
+    stack: _Stack,
     draw: torch.Generator,
-    share: Callable[[float], None],
+    tell: Callable[[float], None],
 ) -> None:
-    task, offsets = shape.task, shape.offsets
+    task, offsets, train = stack.task, stack.offsets, stack.train
     first, count = torch.from_numpy(offsets[:-1].copy()), torch.from_numpy(np.diff(offsets))
     y = torch.from_numpy(np.array(task.targets(train)[0])).float()  # (S, B, ...)
     models = torch.arange(len(train))[:, None]
     most = int(train.sum(1).max())
     patients_a_step = most if task.whole else PATIENTS  # a partial likelihood compares all patients
-    epochs = shape.epochs
-    k = min(CELLS if shape.top is None else TOP_CELLS, int(count.max()))
+    epochs = stack.epochs
+    k = min(CELLS if stack.top is None else TOP_CELLS, int(count.max()))
     k = max(1, min(k, WHOLE_CELLS // most)) if task.whole else k
     steps = -(-most // patients_a_step)
     optimiser = torch.optim.AdamW(networks.parameters(), lr=RATE, weight_decay=DECAY, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=RATE, total_steps=epochs * steps)
     for epoch in range(epochs):
-        turns = _turns(torch.from_numpy(train), steps, patients_a_step, draw)  # (steps, S, P)
+        turns = _turns(torch.tensor(train), steps, patients_a_step, draw)  # (steps, S, P)
         for patients in turns:
             rows = _drawn(first[patients], count[patients], k, draw)  # (S, P, k)
-            cells = shape.cells.index_select(0, rows.flatten()).view(len(rows), -1, shape.cells.shape[1])
-            score = _pooled(networks, shape, cells, rows.shape)  # (S, P, K)
+            x = cells.index_select(0, rows.flatten()).view(len(rows), -1, cells.shape[1])
+            score = _pooled(networks, stack.top, x, rows.shape)  # (S, P, K)
             loss = task.loss(score, y[models, patients]).sum()  # they share no parameters: each trains alone
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()
             schedule.step()
-        share((epoch + 1) / epochs)
+        tell((epoch + 1) / epochs)
 
 
 def _turns(train: torch.Tensor, steps: int, P: int, draw: torch.Generator) -> torch.Tensor:
@@ -318,13 +328,13 @@ def _drawn(first: torch.Tensor, count: torch.Tensor, k: int, draw: torch.Generat
     return first[..., None] + (share * count[..., None]).long()
 
 
-def _pooled(networks: Networks, shape: _Shape, x: torch.Tensor, drawn: torch.Size) -> torch.Tensor:
+def _pooled(networks: Networks, top: _Top | None, x: torch.Tensor, drawn: torch.Size) -> torch.Tensor:
     """(S, P, K) scores of drawn cells x (S, P * k, F)."""
     evidence, logit = networks(x)
     evidence = evidence.view(*drawn, -1)
-    if shape.top is not None:
-        k = max(1, round(shape.top.share * drawn[-1]))
-        first = shape.top.rank(evidence).topk(k, -1).indices
+    if top is not None:
+        k = max(1, round(top.share * drawn[-1]))
+        first = top.rank(evidence).topk(k, -1).indices
         return evidence.gather(2, first[..., None].expand(*first.shape, evidence.shape[-1])).mean(2)
     if logit is None:
         return evidence.mean(2)
@@ -332,32 +342,34 @@ def _pooled(networks: Networks, shape: _Shape, x: torch.Tensor, drawn: torch.Siz
 
 
 @torch.no_grad()
-def _score(
-    networks: Networks,
-    shape: _Shape,
-    r: int,
-    left_out: list[tuple[int, ...]],
-    share: Callable[[float], None],
+def _scored(
+    x: np.ndarray, stack: _Stack, found: dict[str, np.ndarray], block: slice, tell: Callable[[float], None]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """One repeat's weight (N,), evidence (N, K) by outer models, and inner held-out scores (folds, B, K)."""
-    N, K, fold = len(shape.cells), shape.task.outputs, shape.plan.fold[r]
-    train = np.stack([shape.plan.training(r, out) for out in left_out])
-    _, shift, unit = shape.task.targets(train)
-    weight, evidence = np.empty(N, np.float32), np.empty((N, K), np.float32)
-    inner = np.full((fold.max() + 1, len(fold), K), np.nan)
-    for s, out in enumerate(left_out):
+    """Of the n cells of a block of patients weight (n,) and evidence (n, K) by outer models, and inner held-out scores
+    (folds, patients, K); `found` are the stack's parameters."""
+    torch.set_num_threads(1)
+    networks = Networks.restored({name: torch.tensor(part) for name, part in found.items()})
+    fold, cells = stack.fold[block], torch.from_numpy(x)
+    own = stack.offsets[block.start : block.stop + 1]
+    n, K = own[-1] - own[0], stack.task.outputs
+    _, shift, unit = stack.task.targets(stack.train)
+    weight, evidence = np.empty(n, np.float32), np.empty((n, K), np.float32)
+    inner = np.full((stack.fold.max() + 1, len(fold), K), np.nan)
+    for s, out in enumerate(stack.left_out):
         unseen = np.flatnonzero(np.isin(fold, out))
-        rows, starts = _rows(shape.offsets, unseen)
-        v, w = _whole(networks, shape.cells, shape.top, s, (rows, starts))
+        if len(unseen) == 0:  # in a block of few patients
+            continue
+        rows, starts = _rows(own, unseen)
+        v, w = _whole(networks, cells, stack.top, s, (rows, starts))
         v = v * unit[s] + shift[s]
         if len(out) == 1:
-            evidence[rows], weight[rows] = v, w
+            evidence[rows - own[0]], weight[rows - own[0]] = v, w
         else:
             scores = np.add.reduceat(w[:, None] * v, starts)
             for f, g in (out, out[::-1]):
                 there = fold[unseen] == g
                 inner[f, unseen[there]] = scores[there]
-        share((s + 1) / len(left_out))
+        tell((s + 1) / len(stack.left_out))
     return weight, evidence, inner
 
 

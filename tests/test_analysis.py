@@ -99,19 +99,26 @@ def test_models_train_on_no_patient_they_score(case: Planted, monkeypatch: pytes
     from milcore import training
 
     trained, scored = {}, []
-    monkeypatch.setattr(training, "_train", lambda n, shape, train, *rest: trained.update({n: train}))
+
+    def noted(networks, cells, stack, *rest):
+        trained[name_of(networks)] = stack.train
+
+    def name_of(networks):
+        return networks.embed.detach().numpy().tobytes()
+
+    monkeypatch.setattr(training, "_train", noted)
     whole = training._whole
 
     def watched(networks, cells, top, s, bags):
-        scored.append((networks, s, np.unique(case.cohort.owner[bags[0]])))
+        scored.append((name_of(networks), s, np.unique(case.cohort.owner[bags[0]])))
         return whole(networks, cells, top, s, bags)
 
     monkeypatch.setattr(training, "_whole", watched)
     analyse(case.cohort, Settings(target="response", pooling="attention", effort="quick", permutations=0))
     assert [len(train) for train in trained.values()] == [5 + 10] * 2
     assert len(scored) == 2 * (5 + 10)
-    for networks, s, patients in scored:
-        assert not trained[networks][s, patients].any()
+    for name, s, patients in scored:
+        assert not trained[name][s, patients].any()
     shown = np.concatenate([patients for _, s, patients in scored if s < 5])
     assert sorted(shown) == sorted([*range(24)] * 2)
 
