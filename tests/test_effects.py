@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,19 +10,16 @@ import pytest
 from scipy.spatial import cKDTree
 from scipy.stats import chi2
 
-import sample_data
-from milcore import chain
 from milcore.analysis import Analysis
 from milcore.case import case_of
 from milcore.cohort import Cohort
 from milcore.effects import _cox_score, _fdr, leading_without, shares_tested
 from milcore.evidence import by_group, explain, leave_group_out
 from milcore.measures import log_rank
-from milcore.readers import Columns, read_cohort
 from milcore.stacking import Mixture
 from milcore.surroundings import company
 from milcore.tasks import Binary, Multiclass, Regression, Survival
-from milcore.training import Member, Settings
+from milcore.training import Member
 
 
 def members(draw: np.random.Generator, offsets: np.ndarray) -> tuple[dict[str, Member], Mixture]:
@@ -195,61 +190,3 @@ def _scores(analysis: Analysis, r: int) -> np.ndarray:
             w[:, None].astype(float) * v, analysis.cohort.offsets[:-1]
         )
     return score
-
-
-@pytest.fixture(scope="module")
-def sample() -> Analysis:
-    """The sample by its quickest member, without the map."""
-    cells, patients = sample_data.files()
-    cohort = read_cohort([cells], patients=patients, columns=Columns())
-    settings = Settings(target="response", pooling="neighbourhood", effort="standard", permutations=0)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            "milcore.projection.umap_map", lambda cells, owner, **_: np.zeros((len(owner), 2), np.float32)
-        )
-        return chain.analyse(cohort, settings)
-
-
-def test_the_samples_planted_phenotype_leads_every_table(sample: Analysis) -> None:
-    table = sample.phenotypes.table.set_index("phenotype")
-    planted = table["leave_out"].idxmax()
-    assert planted.startswith("T cell CD8")
-    assert set(planted.split(", ")[1].split()) == {"PD-1+", "Ki67+", "GranzymeB+"}
-    assert table["importance"].idxmax() == table["fdr"].idxmin() == planted
-    assert table.loc[planted, ["fdr", "leave_out", "stability"]].tolist() == [
-        pytest.approx(0, abs=1e-4),
-        pytest.approx(0.45, abs=0.15),
-        pytest.approx(1, abs=0.1),
-    ]
-    assert (table["fdr"].drop(planted) > 0.05).all()
-    rows = sample.phenotypes.patients.merge(sample.predictions[["patient", "label", "score"]], on="patient")
-    called = rows[(rows["label"] == "responder") & (rows["score"] > 0)]
-    top = called.loc[called.groupby("patient")["contribution"].idxmax(), "phenotype"]
-    assert (top == planted).mean() > 0.9
-    json.dumps(sample.facts, allow_nan=False)
-
-
-def test_the_samples_rule_names_the_planted_markers_and_holds_out_of_fold(sample: Analysis) -> None:
-    found, truth = sample.facts["gating"], pd.read_parquet(sample_data.TRUTH)["driver"].to_numpy()
-    assert found["auroc"]["value"] >= 0.85
-    named = [{term["feature"] for term in found["rules"][0]["terms"]}]
-    named += [{word for word in words.split() if word[0].isupper()} for (words,) in found["folds"]]
-    for features in named:
-        assert len(features & {"PD-1", "Ki67", "GranzymeB"}) >= 2
-    order = sample.predictions.merge(sample.gating, on="patient")
-    share = truth[sample.cohort.order].astype(float)
-    planted = np.add.reduceat(share, sample.cohort.offsets[:-1]) / np.diff(sample.cohort.offsets)
-    assert order["share_out_of_fold"].corr(pd.Series(planted), method="spearman") > 0.8
-
-
-def test_phenotypes_are_kept_in_the_folder(sample: Analysis, tmp_path: Path) -> None:
-    again = sample.save(tmp_path / "analysis")
-    for name in ("table", "patients"):
-        one, other = (getattr(each.phenotypes, name) for each in (sample, again))
-        pd.testing.assert_frame_equal(one, other, check_dtype=False)
-    pd.testing.assert_frame_equal(sample.gating, again.gating)
-    assert json.loads((tmp_path / "analysis" / "gating.json").read_text()) == again.facts["gating"]
-    stored = pd.read_parquet(tmp_path / "analysis" / "cells.parquet")
-    truth = pd.read_parquet(sample_data.TRUTH)["driver"].to_numpy()
-    inside = stored["phenotype"].astype(str).str.contains("Ki67+ PD-1+", regex=False).to_numpy()
-    assert truth[inside].mean() > 0.7, "rows must be in input order"
