@@ -124,12 +124,12 @@ def test_run_talks(tiny_run: Run) -> None:
         "reading",
         "neighbours",
         "neighbourhood",
+        "umap",
         "attention",
         "evidence",
         "phenotypes",
         "validation",
         "drivers",
-        "umap",
         "saving",
     ]
     assert stages == order
