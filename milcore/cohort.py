@@ -205,7 +205,7 @@ class Cohort:
         with aside(folder) as part:
             _write(self, part)
             seal(part, {"features.npy": self._digest})
-        return Cohort.open(folder)
+        return _read(folder, _facts(folder), self.cells)
 
     def derived(self, kind: str, how: str, ending: str) -> Path | None:
         """Where what was made of these cells, of a `kind` and in a way that `how` tells, is kept; None where the cohort
@@ -227,12 +227,10 @@ class Cohort:
         facts = _facts(folder)
         checked(folder, "cohort", MEND)
         try:
-            cohort = _read(folder, facts)
+            return _read(folder, facts, _cells(folder / "cells.parquet"))
         except DAMAGE as error:
             problem = f"The cohort in '{folder.name}' is damaged: {error}"
             raise Damaged(problem, str(folder), MEND) from None
-        cohort.__dict__["fingerprint"] = facts["fingerprint"]
-        return cohort
 
     def _place(self) -> str:
         return ", ".join(self.source.get("files", [])) or (str(self.path) if self.path else "")
@@ -471,7 +469,8 @@ def _facts(folder: Path) -> dict[str, Any]:
     return facts
 
 
-def _read(folder: Path, facts: dict[str, Any]) -> Cohort:
+def _read(folder: Path, facts: dict[str, Any], cells: pd.DataFrame) -> Cohort:
+    """The cohort of a folder with its `cells`, which whoever has just written them need not read again."""
     with np.load(folder / "rows.npz") as rows:
         offsets, order = rows["offsets"], rows["order"]
     cohort = Cohort(
@@ -479,7 +478,7 @@ def _read(folder: Path, facts: dict[str, Any]) -> Cohort:
         names=tuple(facts["names"]),
         offsets=offsets,
         patients=pd.read_parquet(folder / "patients.parquet"),
-        cells=_cells(folder / "cells.parquet"),
+        cells=cells,
         order=order,
         bag=facts["bag"],
         notes=tuple(Note(**note) for note in facts["notes"]),
@@ -492,4 +491,5 @@ def _read(folder: Path, facts: dict[str, Any]) -> Cohort:
     if written != cohort.N:
         problem = f"{cohort.N} cells where {written} were written"
         raise ValueError(problem)
+    cohort.__dict__["fingerprint"] = facts["fingerprint"]
     return cohort

@@ -16,7 +16,7 @@ from milcore.cohort import alike
 from milcore.errors import MilError
 from milcore.formats import Format
 from milcore.names import folded
-from milcore.profiles import ENOUGH_CELLS, Profile, levels, profiles, whole, wordy
+from milcore.profiles import ENOUGH_CELLS, Profile, levels, profiles, texts, whole, wordy
 
 __all__ = ["LEVELS", "YOURS", "Columns", "Role", "named_roles", "recognise"]
 
@@ -260,7 +260,7 @@ def _owners(frame: pl.DataFrame, columns: Columns, roles: dict[str, Role]) -> li
             where = f"the columns {', '.join(frame.columns[:12])}{', ...' * (frame.width > 12)}"
             raise MilError(problem, where, f"Name it with --{wanted}. {_candidates(frame, roles)}")
     patients = frame[owners[0]]
-    if not patients.cast(pl.String).str.strip_chars().replace("", None).count():
+    if not texts(patients.unique()).count():
         problem = f"No cell has a patient: column '{patients.name}' is blank."
         raise MilError(problem, f"column '{patients.name}'", "Name another column with --patient.")
     return owners if columns.bag == "region" else owners[:1]

@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
+from milcore import names
 from milcore.binary import parquet_blocks, parquet_extent
 from milcore.cohort import Note
 from milcore.errors import MilError
@@ -112,7 +113,8 @@ class _Spill:
             if name in self.kinds:
                 self._write(name, column)
             else:
-                self.held[name].append(column)
+                repeating = column.dtype == pl.String and names.owner(name)
+                self.held[name].append(column.cast(pl.Categorical) if repeating else column)
         self.filled += block.height
 
     def _lay_out(self, block: pl.DataFrame, source: str) -> None:
@@ -127,6 +129,8 @@ class _Spill:
         end = max(end, 1)  # neither memory nor a file takes space before it is written
         if self.held_in_memory:
             self.view = mmap.mmap(-1, end)
+            with suppress(AttributeError, OSError):  # systems that cannot
+                self.view.madvise(mmap.MADV_HUGEPAGE)
         else:
             self.file = Nameless()
             os.truncate(self.file.fd, end)
@@ -168,10 +172,7 @@ class _Spill:
             if name in self.kinds:
                 columns[name] = self._mapped(name)
                 continue
-            chunks = self.held.pop(name)
-            texts = any(chunk.dtype == pl.String for chunk in chunks)
-            same = [chunk.cast(pl.String) if texts else chunk for chunk in chunks]
-            columns[name] = pl.concat([one.to_frame() for one in same], how="vertical_relaxed").to_series()
+            columns[name] = _stacked(self.held.pop(name))
         return pl.DataFrame(columns)
 
     def _mapped(self, name: str) -> pl.Series:
@@ -190,3 +191,12 @@ class _Spill:
         if self.view is not None and not self.held_in_memory:
             with suppress(AttributeError, ValueError):  # systems that cannot
                 self.view.madvise(mmap.MADV_DONTNEED)
+
+
+def _stacked(parts: list[pl.Series]) -> pl.Series:
+    """One column of parts, whose types may differ; text as soon as any is."""
+    kinds = {part.dtype for part in parts}
+    if len(kinds) == 1:
+        return pl.concat(parts)
+    parts = [part.cast(pl.String) for part in parts] if pl.String in kinds else parts
+    return pl.concat([part.to_frame() for part in parts], how="vertical_relaxed").to_series()

@@ -39,17 +39,14 @@ def measured(reading: Reading, order: np.ndarray, progress: Progress) -> Measure
     infinite, missing = np.zeros((2, len(names)), np.int64)
     step, seen = max(1, len(order) // LOOKED_AT), 0
     for begin in range(0, len(order), ROWS_AT_ONCE):
-        rows = order[begin : begin + ROWS_AT_ONCE]
-        block = np.empty((len(rows), len(names)), np.float32)
-        at = _run(rows)
-        for j, of_rows in enumerate(values):
-            column = of_rows(at)
-            block[:, j] = column
-            if not np.isfinite(block[:, j]).all():
-                endless = np.isinf(block[:, j])
-                block[endless, j] = np.nan
-                infinite[j] += endless.sum()
-                missing[j] += np.isnan(block[:, j]).sum()
+        at = _run(order[begin : begin + ROWS_AT_ONCE])
+        columns = {name: of_rows(at) for name, of_rows in zip(names, values, strict=True)}
+        block = pl.DataFrame(columns).to_numpy(order="c", writable=True)
+        if not np.isfinite(block).all():
+            endless = np.isinf(block)
+            block[endless] = np.nan
+            infinite += endless.sum(axis=0)
+            missing += np.isnan(block).sum(axis=0)
         matrix.append(block)
         shown.append(block[-begin % step :: step].copy())
         seen += block.nbytes
@@ -70,26 +67,25 @@ def _run(rows: np.ndarray) -> Rows:
     return slice(int(rows[0]), int(rows[-1]) + 1) if bool((np.diff(rows) == 1).all()) else rows
 
 
-def _columns(reading: Reading) -> Iterator[tuple[str, Callable[[Rows], np.ndarray]]]:
+def _columns(reading: Reading) -> Iterator[tuple[str, Callable[[Rows], pl.Series]]]:
     """Every feature's name and how to get its values for given input rows."""
     others = {role.name for role in reading.roles if role.role != "feature"}
     for name in reading.names("feature"):
         column = reading.table.frame[name]
         if name not in others:
-            plain = column.dtype.is_numeric() and not column.null_count() and column.n_chunks() == 1
-            yield name, column.to_numpy().__getitem__ if plain else partial(numbers, column)
+            yield name, partial(numbers, column)
             continue
         levels = coded(column)
         for code, level in sorted(enumerate(levels.categories), key=lambda pair: pair[1]):
             yield f"{name}: {level}", partial(_is_level, levels.codes, code)
 
 
-def numbers(column: pl.Series, rows: Rows) -> np.ndarray:
-    """The values of some rows as float32, NaN where they are missing."""
+def numbers(column: pl.Series, rows: Rows) -> pl.Series:
+    """The values of some rows as float32."""
     chosen = column[rows] if isinstance(rows, slice) else column.gather(rows)
-    return chosen.cast(pl.Float32).to_numpy()
+    return chosen.cast(pl.Float32)
 
 
-def _is_level(codes: np.ndarray, code: int, rows: Rows) -> np.ndarray:
+def _is_level(codes: np.ndarray, code: int, rows: Rows) -> pl.Series:
     """1 for cells of this value, 0 for others, NaN where it is missing."""
-    return np.where(codes[rows] < 0, np.nan, codes[rows] == code)
+    return pl.Series(np.where(codes[rows] < 0, np.float32(np.nan), codes[rows] == code), dtype=pl.Float32)

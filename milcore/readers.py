@@ -257,7 +257,7 @@ def _cells(reading: Reading, region: pd.Categorical, order: np.ndarray) -> pd.Da
     for axis in ("x", "y"):
         place = reading.column(axis)
         if place is not None:
-            values = numbers(place, order)
+            values = numbers(place, order).to_numpy()
             table[axis] = np.where(np.isinf(values), np.nan, values)
     described = [
         role for kind in ("known", "cell_type", "kept") for role in reading.roles if role.role == kind
@@ -267,7 +267,7 @@ def _cells(reading: Reading, region: pd.Categorical, order: np.ndarray) -> pd.Da
         own = "cell_type" if lab else reading.stored(role)
         own = f"{own} (2)" if own in table or (own in OWN and not lab) else own
         if role.name in names.LAID_OUT:
-            table[MAPPED[names.LAID_OUT.index(role.name)]] = numbers(column, order)
+            table[MAPPED[names.LAID_OUT.index(role.name)]] = numbers(column, order).to_numpy()
             continue
         text = role.role != "known" or not column.dtype.is_numeric()
         table[own] = coded(column).take(order) if text else column.gather(order).to_numpy()

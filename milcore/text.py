@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import codecs
 import csv
+import math
 import tempfile
+from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import IO, Any
 
@@ -52,6 +55,7 @@ SNIFFED = 1 << 16  # bytes, from which everything but the types is found out
 SNIFFED_ROWS = 20
 BLOCK = 1 << 22
 PIECE = 1 << 22  # bytes of a large table parsed at once
+AHEAD = 2  # pieces of it
 UNENDING = 1 << 26  # bytes without the end of a line are no table
 SEPARATORS = {
     ",": "CSV",
@@ -234,23 +238,26 @@ def text_blocks(
 
 
 def _blocks(path: Path, layout: _Layout, text: Collection[str]) -> Iterator[tuple[int, pl.DataFrame]]:
-    """One piece is parsed while the one before is used."""
+    """Some pieces are parsed while the one before is used."""
     how: dict[str, Any] = {"separator": layout.separator, "encoding": "utf8-lossy"}
-    with _plain(path, layout) as (plain, skip), plain.open("rb", 0) as file, ThreadPoolExecutor(1) as pool:
+    with (
+        _plain(path, layout) as (plain, skip),
+        plain.open("rb", 0) as file,
+        ThreadPoolExecutor(AHEAD) as pool,
+    ):
         given: dict[str, Any] = {"infer_schema_length": SAMPLE_ROWS, "null_values": GAPS, "skip_lines": skip}
         likely = pl.scan_csv(plain, **given, **how).collect_schema()
-        types = pl.Schema({**likely, **_types(likely, text)})
+        how |= {"schema": {**likely, **_types(likely, text)}}
         for _ in range(skip):
             file.readline()
         header = _record(file)
-        ahead: tuple[int, Future[pl.DataFrame]] | None = None
+        ahead: deque[tuple[int, Future[pl.DataFrame]]] = deque()
         for lines in _pieces(file, header):
-            following = file.tell(), pool.submit(_piece, lines, types, how)
-            if ahead is not None:
-                yield ahead[0], ahead[1].result()
-            ahead = following
-        if ahead is not None:
-            yield ahead[0], ahead[1].result()
+            ahead.append((file.tell(), pool.submit(_piece, lines, how)))
+            if len(ahead) > AHEAD:
+                read, parsed = ahead.popleft()
+                yield read, parsed.result()
+        yield from ((read, parsed.result()) for read, parsed in ahead)
 
 
 def _record(file: IO[bytes]) -> bytes:
@@ -261,16 +268,15 @@ def _record(file: IO[bytes]) -> bytes:
     return line
 
 
-def _pieces(file: IO[bytes], header: bytes) -> Iterator[bytes]:
+def _pieces(file: FileIO, header: bytes) -> Iterator[bytes]:
     """The rest of a file in pieces of whole lines, each below the header."""
-    rest = b""
-    while block := file.read(PIECE):
-        end = _end(block, within=rest.count(b'"') % 2 == 1)
+    room, rest = bytearray(PIECE), b""  # filled again and again: fresh memory costs more than reading
+    while size := file.readinto(room):
+        end = _end(room, size, within=rest.count(b'"') % 2 == 1)
         if end:
-            yield b"".join((header, rest, memoryview(block)[:end]))
-            rest = block[end:]
-        else:
-            rest += block
+            yield b"".join((header, rest, memoryview(room)[:end]))
+            rest = b""
+        rest += memoryview(room)[end:size]
         if len(rest) > UNENDING:
             problem = "it has lines of many megabytes, or a quotation mark that none closes"
             raise ValueError(problem)
@@ -278,30 +284,38 @@ def _pieces(file: IO[bytes], header: bytes) -> Iterator[bytes]:
         yield header + rest
 
 
-def _end(block: bytes, *, within: bool) -> int:
-    """Behind the last line break that is not within quotes, where the block begins `within` some or not; 0 for none."""
-    end = block.rfind(b"\n") + 1
-    if not within and b'"' not in block:
+def _end(block: bytearray, size: int, *, within: bool) -> int:
+    """Behind the last line break of `size` bytes that is not within quotes, where the block begins `within` some or
+    not; 0 for none."""
+    end = block.rfind(b"\n", 0, size) + 1
+    if not within and block.find(b'"', 0, size) < 0:
         return end
     while end and (within + block.count(b'"', 0, end)) % 2:
         end = block.rfind(b"\n", 0, end - 1) + 1
     return end
 
 
-def _piece(lines: bytes, types: pl.Schema, how: dict[str, Any]) -> pl.DataFrame:
-    """Rows of these types, quickly where no value is missing or odd."""
+def _piece(lines: bytes, how: dict[str, Any]) -> pl.DataFrame:
+    """Rows of the types of `how`, quickly where no value is missing or odd."""
     try:
-        frame = pl.read_csv(lines, schema=types, **how)
+        frame = pl.read_csv(lines, **how)
     except pl.exceptions.ComputeError as error:
         if "could not parse" not in str(error):
             raise
     else:
-        texts = [name for name, kind in types.items() if kind == pl.String]
-        nans = [name for name, kind in types.items() if kind.is_float() and bool(frame[name].is_nan().any())]
-        gaps = [frame[name].set(frame[name].is_in(GAPS).fill_null(value=False), None) for name in texts]
-        return frame.with_columns(*gaps, *(frame[name].fill_nan(None) for name in nans))
-    written = pl.read_csv(lines, schema=dict.fromkeys(types, pl.String), null_values=GAPS, **how)
-    return written.with_columns(_typed(written[name], kind) for name, kind in types.items())
+        return frame.with_columns(_without_gaps(column) for column in frame if _may_have_gaps(column))
+    kinds = how["schema"]
+    written = pl.read_csv(lines, null_values=GAPS, **how | {"schema": dict.fromkeys(kinds, pl.String)})
+    return written.with_columns(_typed(written[name], kind) for name, kind in kinds.items())
+
+
+def _may_have_gaps(column: pl.Series) -> bool:
+    """Whether a NaN is in the sum of numbers, or any text at all."""
+    return column.dtype == pl.String or (column.dtype.is_float() and math.isnan(column.sum()))
+
+
+def _without_gaps(column: pl.Series) -> pl.Series:
+    return column.fill_nan(None) if column.dtype.is_float() else column.set(column.is_in(GAPS), None)
 
 
 def _typed(column: pl.Series, kind: pl.DataType) -> pl.Series:
