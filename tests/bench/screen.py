@@ -39,11 +39,14 @@ ABOUT = """# Seconds on the screen
 
 `make bench-screen` wrote this: seconds from the click until photographs of the map show the answer (Chromium, drawing
 in software, {cores} cores), medians, the number of turns in brackets; bytes of the WebSocket down and up; and how many
-times longer Plotly's Scattergl takes. Of what comes down, 45 kB are the component's script and the head of the message:
-Streamlit sends the script along each time."""
+times longer Plotly's Scattergl takes. With a thousand cells it is what a page of Streamlit, the browser and the camera
+take by themselves, whoever draws. Of what comes down, 45 kB are the component's script and the head of the message:
+Streamlit sends the script along each time. Beyond {peer:,} cells Scattergl is not asked: there one lasso takes it a
+minute. Load {load:.1f} before."""
 HEAD = """| cells | | canvas | down, up | Scattergl | down, up | times |
 |---|---|---|---|---|---|---|"""
 WHAT_IF = "| what if these cells did not count, at 200,000 cells | |\n|---|---|"
+MANY = 200_000
 CORNERS = ((0.2, 0.2), (0.5, 0.2), (0.5, 0.8), (0.2, 0.8), (0.2, 0.25))  # the left half, within its axes
 
 
@@ -117,7 +120,7 @@ def measured(chromium: str, address: str, cells: int, kind: str, most: float) ->
             return picture.shape == before.shape and (np.abs(picture - before)[cells] > 25).mean() > 0.05
 
         steps = {
-            "first paint": (lambda: page.goto(url), lambda picture: (picture > 40).mean() > 0.01),
+            "first paint": (lambda: page.goto(url), lambda picture: (picture > 40).mean() > 0.002),
             "other colour": (lambda: page.get_by_text("Other colour").click(), changed),
             "lasso": (lambda: lasso(page, place), changed),
         }
@@ -139,10 +142,11 @@ def _count(socket, traffic: list[int]) -> None:  # type: ignore[no-untyped-def]
 
 
 def several(chromium: str, address: str, cells: int, given: argparse.Namespace) -> dict[str, list[Run]]:
-    """The measurements of both ways, in turns; a way that failed has no more. With many cells Scattergl, which needs
-    minutes there, has one turn."""
-    large = cells > given.cells[0]
+    """The measurements of both ways, in turns; a way that failed has no more. With many cells there are fewer, and
+    Scattergl, which needs minutes there, has one turn or none."""
+    large = cells > MANY
     turns = {"canvas": given.few if large else given.times, "Scattergl": 1 if large else given.times}
+    turns["Scattergl"] *= cells <= given.peer
     runs: dict[str, list[Run]] = {kind: [] for kind in PLACES}
     measured(chromium, address, cells, "canvas", given.most)  # the server makes the cells
     for turn in range(max(turns.values())):
@@ -158,7 +162,7 @@ def row(cells: int, step: str, runs: dict[str, list[Run]]) -> str:
     both = [medians(runs[kind], step) for kind in PLACES]
     times = f"{both[1][0] / both[0][0]:.1f}" if all(both) else ""
     said = [
-        f"{one[0]:.2f} s ({len(runs[kind])})" if one else "fails"
+        f"{one[0]:.2f} s ({len(runs[kind])})" if one else "fails" if runs[kind] else "not asked"
         for one, kind in zip(both, PLACES, strict=True)
     ]
     sizes = [f"{one[1] / 1e6:.2f} MB, {one[2] / 1e3:.1f} kB" if one else "" for one in both]
@@ -167,7 +171,7 @@ def row(cells: int, step: str, runs: dict[str, list[Run]]) -> str:
 
 def medians(runs: Sequence[Run], step: str) -> tuple[float, ...]:
     """Of seconds and bytes of a step; none where a run did not get there."""
-    if not all(step in run for run in runs):
+    if not runs or not all(step in run for run in runs):
         return ()
     return tuple(median(run[step][k] for run in runs) for k in range(3))
 
@@ -222,16 +226,20 @@ def what_if(n: int, times: int) -> list[str]:
 def main() -> None:
     """Measures, prints and writes the tables."""
     asked = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    asked.add_argument("--cells", type=int, nargs="+", default=[200_000, 1_000_000, 2_000_000])
-    asked.add_argument("--times", type=int, default=5, help="turns with the first number of cells")
-    asked.add_argument("--few", type=int, default=3, help="turns of ours with the others")
+    asked.add_argument("--cells", type=int, nargs="+", default=[1_000, MANY, 1_000_000, 2_000_000])
+    asked.add_argument("--times", type=int, default=5, help=f"turns with up to {MANY:,} cells")
+    asked.add_argument("--few", type=int, default=3, help="turns of ours with more")
+    asked.add_argument(
+        "--peer", type=int, default=1_000_000, help="cells that Scattergl is asked to draw at most"
+    )
     asked.add_argument("--most", type=float, default=120.0, help="seconds after which a step has failed")
     asked.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".md"))
     given = asked.parse_args()
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:
         asked.error("there is no Chromium on this machine (Debian: apt install chromium)")
-    lines = [ABOUT.format(cores=os.cpu_count()), "", WHAT_IF, *what_if(200_000, given.times), "", HEAD]
+    about = ABOUT.format(cores=os.cpu_count(), peer=given.peer, load=os.getloadavg()[0])
+    lines = [about, "", WHAT_IF, *what_if(MANY, given.times), "", HEAD]
     print("\n".join(lines), flush=True)
     with served() as address:
         for cells in given.cells:
