@@ -183,6 +183,7 @@ def _analysed(
     crew: Crew,
 ) -> Analysis:
     """Of tables: those of the cells, that of the patients, and what their columns are."""
+    from dashboard.targets import barred
     from milcore.analysis import space
     from milcore.chain import analyse
     from milcore.folder import room
@@ -190,9 +191,8 @@ def _analysed(
 
     cells, patients, columns = tables
     cohort = read_cohort(cells, patients=patients, columns=columns, progress=progress)
-    for note in cohort.notes:
-        if note.severity == "stop":
-            raise MilError(note.words, note.where or ", ".join(cohort.source["files"]), note.fix)
+    if note := barred(cohort, settings.target, settings.time):
+        raise MilError(note.words, note.where or ", ".join(cohort.source["files"]), note.fix)
     written = space(cohort, settings) + cohort.features.nbytes
     room(out, written if crew.executor is None else 2 * written)  # what is left for workers is about as much
     return analyse(cohort, settings, progress, crew=crew)

@@ -34,9 +34,10 @@ class Target:
         return sorted(self.counts)
 
 
-def barred(cohort: Cohort) -> Note | None:
-    """What forbids training on a cohort as it is, if anything does."""
-    return next((note for note in cohort.notes if note.severity == "stop"), None)
+def barred(cohort: Cohort, *predicted: str | None) -> Note | None:
+    """What forbids training on a cohort as it is, if anything does: whatever is predicted, or these columns."""
+    grave = [note for note in cohort.notes if note.severity == "stop"]
+    return next((note for note in grave if not note.target or note.target in predicted), None)
 
 
 def targets(cohort: Cohort) -> list[Target]:

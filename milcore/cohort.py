@@ -42,7 +42,8 @@ BYTES_AT_ONCE, TEXTS_AT_ONCE = 1 << 24, 1 << 16  # hashed in one go
 class Note:
     """Something the user must know: `kind` for programs, `words` (one sentence with figures) for people.
 
-    `severity` is stop (training would be wrong), warn or note; `where` and `fix` may be empty.
+    `severity` is stop (training would be wrong), warn or note; `where` and `fix` may be empty. `target` is the patient
+    column that it concerns alone: predicting others is no worse for it.
     """
 
     kind: str
@@ -50,6 +51,7 @@ class Note:
     severity: str = "note"
     where: str = ""
     fix: str = ""
+    target: str = ""
 
 
 @dataclass(frozen=True, eq=False)

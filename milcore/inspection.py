@@ -253,7 +253,7 @@ def _label_notes(
             if pairs == len(np.unique(value)) == len(np.unique(codes[known])):
                 words = f"The feature '{columns[j]}' says the same as '{name}' in every patient, so it is no feature."
                 where, fix = f"column '{columns[j]}'", f"Leave it out (--drop '{columns[j]}')."
-                yield Note("label_as_feature", words, where=where, fix=fix)
+                yield Note("label_as_feature", words, where=where, fix=fix, target=name)
 
 
 def _unit_notes(reading: Reading) -> Iterator[Note]:

@@ -32,7 +32,7 @@ validation calibration associations reach baselines covariates probes projection
 scorer analysis selections results judgement
 retraining chain prediction export sample_data theme outcome trust checks colouring shades planes hover drivers
 why maps figures chartdata svg stills document webpage ink paper pictures casepage method pseudonyms report
-slides comparing workspace layouts journal worker process jobs server doctor options terminal cli targets selection
+slides comparing workspace layouts journal worker process jobs server doctor options terminal targets cli selection
 picks kept state browser widgets canvas views frame app
 """,
 )

@@ -113,3 +113,18 @@ def test_a_grave_check_bars_the_way_to_training_and_says_why(
     at = open_page("train", barred)
     assert button(at, "Train").disabled
     assert "says the same as" in words(at)
+
+
+def test_a_feature_that_is_one_label_bars_only_that_target(
+    cohort: Cohort, open_page: Open, tmp_path: Path
+) -> None:
+    why = Note("label_as_feature", "It is 'response'.", "stop", target="response")
+    people = cohort.patients.assign(grade=["low", "high"] * 6)
+    two = replace(cohort, patients=people, notes=(why,), path=None)
+    saved = two.save(Workspace(tmp_path / "other").cohort("two-targets"))
+    assert not button(open_page("cohort", saved), "Choose a target and train").disabled
+    at = open_page("train", saved)
+    for target in ("response", "grade"):
+        next(box for box in at.selectbox if box.label == "Target").set_value(target).run()
+        assert button(at, "Train").disabled == (target == "response")
+        assert ("Training would be wrong" in words(at)) == (target == "response")

@@ -131,7 +131,7 @@ def _done_or_ready(cohort: Cohort) -> None:
 
 
 def _form(cohort: Cohort) -> None:
-    found, bar = targets(cohort), barred(cohort)
+    found = targets(cohort)
     if not found:
         widgets.card(
             "stop",
@@ -158,7 +158,7 @@ def _form(cohort: Cohort) -> None:
         _means(target, asked)
     settings = _advanced(cohort)
     settings |= asked | {"target": name, "effort": effort}
-    time = _estimate(settings["effort"])
+    time, bar = _estimate(settings["effort"]), barred(cohort, name, asked.get("time"))
     with st.container(horizontal=True, vertical_alignment="center"):
         able = bar is None and _complete(target, asked)
         st.button("Train", type="primary", disabled=not able, on_click=_start, args=(settings,))
