@@ -19,7 +19,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from milcore import binary, files
+from milcore import binary, files, large
 from milcore.errors import MilError
 from milcore.readers import read_cohort
 from milcore.tables import READERS
@@ -202,11 +202,15 @@ def damaged(data: bytes, rng: np.random.Generator) -> bytes:
     return bytes(raw)
 
 
+IN_PIECES, LARGE = ("csv", "txt", "parquet"), large.LARGE
+
+
 def fuzz(folder: Path, times: int) -> None:
-    """Reads damaged files of every kind; anything but a MilError goes through."""
+    """Reads damaged files of every kind, and of some also in pieces; anything but a MilError goes through."""
     rng = np.random.default_rng(20261126)
-    for kind, data in good().items():
-        path = folder / f"f.{kind}"
+    sound = good()
+    for kind, least in [*((kind, LARGE) for kind in sound), *((kind, 0) for kind in IN_PIECES)]:
+        path, data, large.LARGE = folder / f"f.{kind}", sound[kind], least
         path.write_bytes(data)
         read_cohort([path], columns=None)
         for _ in range(times):
@@ -219,6 +223,7 @@ def test_damaged_files_of_every_kind_end_in_words(tmp_path: Path) -> None:
     """In a process of its own: a crash, or memory beyond bounds, would end it."""
     code = (
         "import resource, sys, warnings; from pathlib import Path; from tests.test_hostile import fuzz;"
+        "from milcore import text; text.PIECE = 1 << 9;"
         "warnings.simplefilter('ignore'); folder = Path(sys.argv[1]); fuzz(folder, 1);"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss; fuzz(folder, 30);"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
