@@ -1,8 +1,9 @@
 """Milscope beside its peers, speed and accuracy in one table: `make bench`, or `python -m tests.bench.compare`.
 
-Every measurement is a process of its own with one thread; methods take turns, and the table shows medians. Three
-matters: training on a cohort of real tissue (Keren, from ../shared), the `neighbourhood` pooling, and maps of cells.
-What each method may choose, and by what, is fixed beforehand (see peers). Rewrites compare.md and compare.json.
+Every measurement is a process of its own with one thread; methods take turns, and the table shows medians. Four
+matters: training on a cohort of real tissue (Keren, from ../shared), a step of it, the `neighbourhood` pooling, and
+maps of cells. What each method may choose, and by what, is fixed beforehand (see peers). Rewrites compare.md and
+compare.json.
 """
 
 from __future__ import annotations
@@ -24,18 +25,20 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from milcore import neighbourhood
 from milcore.case import Case, case_of
 from milcore.cohort import Cohort
 from milcore.evidence import member_scores
+from milcore.models import GATE, HIDDEN, Networks
 from milcore.neighbours import Graph, graph, nearest
 from milcore.permutation import null
 from milcore.preprocess import Moments, moments, preparation
 from milcore.projection import Layout, umap_map
 from milcore.readers import Columns, read_cohort
 from milcore.stacking import best
-from milcore.training import EPOCHS, Settings, cross_fit
+from milcore.training import CELLS, EPOCHS, PATIENTS, Settings, _pooled, cross_fit
 from tests.bench.peers import bag_loop, cross_fitted, torchmil_trainer
 
 HERE = Path(__file__).parent
@@ -85,6 +88,56 @@ def peer(learn: Any) -> Callable[[], Facts]:
     """A peer under the same folds."""
     case, x, measured = keren()
     return lambda: reached(case, cross_fitted(learn, case, x, measured))
+
+
+STEPS, STACK, FEATURES = 500, 15, 36  # of training; models side by side, as five folds and their pairs are
+
+
+def stepped() -> Callable[[], Facts]:
+    """Steps of attention as an analysis takes them: scaling, forward, loss, backward, and the optimiser's."""
+    draw = torch.Generator().manual_seed(0)
+    scale = torch.zeros(STACK, FEATURES), torch.ones(STACK, FEATURES)
+    networks = Networks(*scale, draw, attends=True, outputs=1)
+    x = torch.randn(STACK, PATIENTS * CELLS, FEATURES, generator=draw)
+    optimiser = torch.optim.AdamW(networks.parameters(), lr=1e-3, fused=True)
+
+    def step() -> None:
+        optimiser.zero_grad(set_to_none=True)
+        _pooled(networks, None, x.clone(), torch.Size((STACK, PATIENTS, CELLS))).square().sum().backward()
+        optimiser.step()
+
+    return repeated(step)
+
+
+def products() -> Callable[[], Facts]:
+    """The matrix products of such a step, forward and backward, in the same shapes, and nothing else."""
+    draw, n = torch.Generator().manual_seed(0), PATIENTS * CELLS
+    shapes = [(FEATURES, HIDDEN), (HIDDEN, 1), (HIDDEN, GATE), (HIDDEN, GATE), (GATE, 1)]
+    layers = [
+        tuple(torch.randn(STACK, *size, generator=draw) for size in ((n, a), (a, b), (n, b)))
+        for a, b in shapes
+    ]
+
+    def step() -> None:
+        for place, (x, w, above) in enumerate(layers):
+            torch.bmm(x, w), torch.bmm(x.mT, above)
+            if place:  # nobody asks how the features should change
+                torch.bmm(above, w.mT)
+
+    return repeated(step)
+
+
+def repeated(step: Callable[[], None]) -> Callable[[], Facts]:
+    """Takes it many times, warm."""
+    step()
+
+    def run() -> Facts:
+        begun = time.process_time()
+        for _ in range(STEPS):
+            step()
+        return {"a step, CPU ms": 1000 * (time.process_time() - begun) / STEPS}
+
+    return run
 
 
 # ---------------------------------------------------------------- neighbourhood
@@ -200,6 +253,7 @@ MATTERS: dict[str, dict[str, Callable[[int], Callable[[], Facts]]]] = {
         "bag loop": lambda cells: peer(bag_loop),
         "torchmil, Trainer": lambda cells: peer(torchmil_trainer),
     },
+    "step": {"milscope, attention": lambda cells: stepped(), "its products alone": lambda cells: products()},
     "neighbourhood": {"milscope, neighbourhood": neighbourhoods},
     "maps": {
         "milscope, landmarks": lambda cells: laid_out(cells, landmarks),
@@ -244,7 +298,7 @@ not install beside these (its build looks for torch before pip has it).
     for matter, about in kept["matters"].items():
         found = {name: runs for name, runs in about["runs"].items() if runs}
         names = list(dict.fromkeys(key for runs in found.values() for run in runs for key in run))
-        size = "" if matter == "training" else f", {about['cells']:,} cells of 40 features"
+        size = "" if matter in ("training", "step") else f", {about['cells']:,} cells of 40 features"
         busy = (
             f"Load {about['load']:.1f} when begun." if "load" in about else "Beside other work, unmeasured."
         )
