@@ -125,7 +125,9 @@ def lay_out(
     with progress.stage("neighbours"):
         _, _, cells = _prepared(cohort, settings, progress)
         if layout.features:
-            cells = replace(cells, points=cells.points[:, [names.index(name) for name in layout.features]])
+            points = cells.points[:, [names.index(name) for name in layout.features]]
+            none = np.empty((len(points), 0), np.int32)  # the neighbours by all features are not theirs
+            cells = replace(cells, points=points, neighbours=none, distances=none)
     with progress.stage("umap"):
         return umap_map(cells, cohort.owner, seed=settings.seed, share=progress.share, layout=layout)
 

@@ -78,17 +78,18 @@ def umap_map(
     graph: Graph, owner: np.ndarray, *, seed: int, share: Callable[[float], None], layout: Layout = USUAL
 ) -> np.ndarray:
     """(N, 2) float32 coordinates of every cell; `owner` (N,) balances landmarks over patients. Of the layout's features
-    the graph knows nothing: its points are those meant."""
+    the graph knows nothing: its points are those meant, and its neighbours, as far as it has any, theirs."""
     if len(graph.size) < FEWEST:
         return _spread(_principal(graph.points, graph.size), graph)
     chosen = np.arange(len(graph.size)) if layout.full else _landmarks(graph, owner, seed)
-    points = graph.points[chosen]
+    points, every = graph.points[chosen], len(chosen) == len(graph.size)
+    k = min(layout.neighbours, len(points) - 1)
     share(0.1)
-    coordinates = _umap(points, seed, layout)
+    known = every and k <= graph.neighbours.shape[1]
+    near = (graph.neighbours, graph.distances) if known else nearest(points, points, k)
+    coordinates = _umap(points, (near[0][:, :k], near[1][:, :k]), seed, layout)
     share(0.7)
-    placed = (
-        coordinates if len(chosen) == len(graph.size) else interpolated(points, coordinates, graph.points)
-    )
+    placed = coordinates if every else interpolated(points, coordinates, graph.points)
     return _spread(placed, graph)
 
 
@@ -107,25 +108,25 @@ def _landmarks(graph: Graph, owner: np.ndarray, seed: int) -> np.ndarray:
     return graph.node[order[turn]][np.sort(first)[:LANDMARKS]]
 
 
-def _umap(points: np.ndarray, seed: int, layout: Layout) -> np.ndarray:
+def _umap(points: np.ndarray, near: tuple[np.ndarray, np.ndarray], seed: int, layout: Layout) -> np.ndarray:
+    """(n, 2) float32 of points (n, F); `near`: indices and distances (n, k) of their nearest, itself first."""
     import umap
 
     warnings.filterwarnings(
         "ignore", "precomputed_knn", UserWarning, "umap"
     )  # new points are placed by us, not by umap
-    k = min(layout.neighbours, len(points) - 1)
     start = _principal(points, np.ones(len(points)))
     flat = np.ptp(start, axis=0) == 0  # of one feature: UMAP divides by the extent
     start[:, flat] = np.random.default_rng([seed, 5]).normal(size=(len(start), 1))
     start *= 10 / np.abs(start).max()
-    found = nearest(points, points, k)
-    found[0][:, 0], found[1][:, 0] = np.arange(len(points)), 0
+    places, distances = near[0].astype(np.int32), near[1].copy()
+    places[:, 0], distances[:, 0] = np.arange(len(points)), 0
     model = umap.UMAP(
-        n_neighbors=k,
+        n_neighbors=places.shape[1],
         min_dist=layout.distance,
         n_epochs=LONG if layout.full else EPOCHS,
         init=start,
-        precomputed_knn=(found[0].astype(np.int32), found[1], None),
+        precomputed_knn=(places, distances, None),
         random_state=seed,
         n_jobs=1,
     )

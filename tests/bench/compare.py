@@ -49,6 +49,7 @@ JUDGED, NEAR = 2000, 15  # cells that a map is judged by, and their neighbours
 ONE = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
 
 Facts = dict[str, float]
+Near = tuple[np.ndarray, np.ndarray]
 
 
 # ---------------------------------------------------------------- training
@@ -222,11 +223,21 @@ def judged(x: np.ndarray, placed: np.ndarray) -> Facts:
     return facts | {"judging, CPU s": time.process_time() - spent, "judging, s": time.perf_counter() - begun}
 
 
-def landmarks(x: np.ndarray, *, full: bool = False) -> np.ndarray:
-    """Our map; `full`: of every cell."""
+def landmarks(x: np.ndarray, *, full: bool = False, near: Near | None = None) -> np.ndarray:
+    """Our map; `full`: every cell fitted, by neighbours that are known already, or searched."""
     own = np.arange(len(x))
-    plain = Graph(own, np.ones(len(x), int), x, own[:, None], own[:, None], None)  # type: ignore[arg-type]
+    near = near or (own[:, None], own[:, None])
+    plain = Graph(own, np.ones(len(x), int), x, *near, None)  # type: ignore[arg-type]
     return umap_map(plain, own % 50, seed=0, share=quiet, layout=Layout(full=full))
+
+
+def on_its_graph(cells: int) -> Callable[[], Facts]:
+    """Every cell fitted on the neighbours that training has found already, as in an analysis; finding them is not
+    timed."""
+    x = points(cells)
+    landmarks(x[:3000], full=True)
+    near = nearest(x, x, NEAR)
+    return lambda: judged(x, landmarks(x, full=True, near=near))
 
 
 def umap_learn(x: np.ndarray, seed: int | None = None) -> np.ndarray:
@@ -258,6 +269,7 @@ MATTERS: dict[str, dict[str, Callable[[int], Callable[[], Facts]]]] = {
     "maps": {
         "milscope, landmarks": lambda cells: laid_out(cells, landmarks),
         "milscope, every cell": lambda cells: laid_out(cells, lambda x: landmarks(x, full=True)),
+        "milscope, every cell, neighbours known": on_its_graph,
         "umap-learn": lambda cells: laid_out(cells, umap_learn),
         "umap-learn, seeded": lambda cells: laid_out(cells, lambda x: umap_learn(x, 0)),
         "openTSNE": lambda cells: laid_out(cells, open_tsne),
