@@ -67,7 +67,7 @@ class Crew:
         runs = [executor.submit(_done, self.folder, work, self._sent(part)) for part in parts]
         try:
             for answer in _in_order(runs, lambda: share(sum(run.done() for run in runs) / len(runs))):
-                yield _opened(answer)
+                yield tuple(map(_opened, answer)) if isinstance(answer, tuple) else _opened(answer)
         except CancelledError:
             problem = "The scheduler of the cluster is gone, or has dropped the work."
             raise MilError(problem, "--cluster", "See what it says, and start again.") from None
@@ -172,7 +172,7 @@ def _done(folder: Path, work: Work, part: tuple[Any, ...]) -> Any:
             raise Cancelled
 
     tell(0.0)
-    answer = work(*_opened(part), tell)
+    answer = work(*map(_opened, part), tell)
     if isinstance(answer, tuple):
         return tuple(_leave(one, folder) if _large(one) else one for one in answer)
     return _leave(answer, folder) if _large(answer) else answer
@@ -190,11 +190,9 @@ def _leave(array: np.ndarray, folder: Path) -> _Left:
     return _Left(file)
 
 
-def _opened(answer: Any) -> Any:
-    """The same with the arrays that were left; what is written to them stays in this process."""
-    if isinstance(answer, tuple):
-        return tuple(_opened(one) for one in answer)
-    return np.load(answer.file, mmap_mode="c", allow_pickle=False) if isinstance(answer, _Left) else answer
+def _opened(one: Any) -> Any:
+    """An array that was left, mapped: what is written to it stays in this process. Anything else as it is."""
+    return np.load(one.file, mmap_mode="c", allow_pickle=False) if isinstance(one, _Left) else one
 
 
 def _in_turn(work: Work, parts: Sequence[tuple[Any, ...]], share: Tell) -> Generator[Any]:

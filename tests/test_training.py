@@ -67,6 +67,16 @@ def test_what_was_learnt_scores_other_patients_as_the_outer_models_do(trained, p
         np.testing.assert_allclose(again.rank[own, cells], member.rank[0], atol=1e-5)
 
 
+def test_patients_may_be_scored_some_at_a_time(trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    case, dealt, members = trained
+    x = preparation(case.cohort, transform="auto").apply(case.cohort)
+    monkeypatch.setattr(training, "BLOCK", 150)  # some blocks of two or three patients lack folds
+    how = {"pooling": "attention", "seed": 0, "share": lambda share: None}
+    again = cross_fit(x, case.cohort.offsets, moments(x, case.cohort.offsets), dealt, case.task, **how)[0]
+    for part in ("weight", "evidence", "inner"):
+        np.testing.assert_allclose(getattr(again, part), getattr(members["attention"], part), atol=1e-6)
+
+
 @pytest.mark.parametrize("pooling", ["attention", "topk"])
 def test_leave_one_out_is_scoring_again_without_the_cell(pooling: str) -> None:
     draw = torch.Generator().manual_seed(0)
