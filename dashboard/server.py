@@ -21,6 +21,7 @@ HERE_ONLY = ("127.0.0.1", "localhost", "::1")
 PORTS = 100  # tried, from the wanted one on
 OF_ALL = ("redirect_uri", "cookie_secret")  # keys of [auth]
 OF_EACH = ("client_id", "client_secret", "server_metadata_url")  # of each provider, or of [auth] itself
+FOR_LOGIN = ("authlib", "httpx")  # modules; without the second the login page is shown and no login succeeds
 FLAGS = {
     "server.headless": "true",
     "server.showEmailPrompt": "false",
@@ -55,6 +56,7 @@ def start(
     os.set_inheritable(lock.fileno(), True)  # noqa: FBT003 (held on when this process becomes Streamlit)
     port = free_port(host, port)
     environment = {
+        "MALLOC_ARENA_MAX": "2",  # glibc keeps what threads gave back, for each: a quarter more memory after a busy day
         **os.environ,
         "MILSCOPE_WORKSPACE": str(home.root),
         "MILSCOPE_WORKERS": str(limits["workers"]),
@@ -118,9 +120,9 @@ def login(places: Sequence[Path]) -> tuple[str, ...]:
         if missing:
             problem = f"The login '{name}' has no {', '.join(missing)}."
             raise MilError(problem, str(file), "Add what is missing to [auth] (README, Security).")
-    if importlib.util.find_spec("authlib") is None:
+    if lacking := [name for name in FOR_LOGIN if importlib.util.find_spec(name) is None]:
         problem = (
-            "A login is set up, but the package Authlib, which Streamlit needs for it, is not installed."
+            f"A login is set up, but what Streamlit needs for it is not installed: {', '.join(lacking)}."
         )
         raise MilError(problem, str(file), "Install it: pip install 'milscope[login]'.")
     return tuple(every)

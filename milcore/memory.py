@@ -49,7 +49,7 @@ def spare(needed: float, what: str, *, cells: int = 0) -> None:
     problem = f"{what} takes about {amount(needed)} of memory, and {amount(there)} are free."
     few = float(f"{cells * there / needed:.1g}")
     fit = (
-        f"Keep about {few:,.0f} of the {cells:,} cells (some of each patient, at random), or close"
+        f"Keep about {few:,.0f} of the {cells:,} cells, at random (README, Memory, says how), or close"
         if few
         else "Close"
     )

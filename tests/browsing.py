@@ -16,6 +16,8 @@ from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
 
+from tests.provider import configured
+
 FLAGS = [
     "--headless=new",
     "--no-sandbox",
@@ -30,10 +32,17 @@ MINUTES = 60_000  # in milliseconds, as Playwright counts
 
 
 @contextmanager
-def served(workspace: Path, *, data: Path | None = None) -> Iterator[str]:
-    """The address of a Milscope that serves `workspace`; it is stopped at the end."""
+def served(
+    workspace: Path, *, data: Path | None = None, provider: str = "", workers: int = 1
+) -> Iterator[str]:
+    """The address of a Milscope that serves `workspace`, to those who log in with the `provider` where there is one;
+    it is stopped at the end."""
     port = free_port()
-    command = ["serve", "--port", str(port), "--workspace", str(workspace)]
+    if provider:
+        secrets = workspace.parent / ".streamlit" / "secrets.toml"
+        secrets.parent.mkdir(exist_ok=True)
+        secrets.write_text(configured(provider, f"http://127.0.0.1:{port}"), encoding="utf-8")
+    command = ["serve", "--port", str(port), "--workspace", str(workspace), "--workers", str(workers)]
     command += ["--data", str(data)] if data else []
     run = [sys.executable, "-c", "from dashboard.cli import main; main()", *command]
     with running(run, port, log=workspace.parent / f"{workspace.name}.log") as address:

@@ -41,8 +41,10 @@ def planted(
     share: float = 0.2,
     shift: float = 3.0,
     features: int = 6,
+    prefix: str = "P",
 ) -> Planted:
-    """Half the patients are "yes", with `share` of their cells moved by `shift` in two features (0 plants nothing)."""
+    """Half the patients are "yes", with `share` of their cells moved by `shift` in two features (0 plants nothing).
+    Their names begin with `prefix`."""
     draw = np.random.default_rng(seed)
     counts = draw.integers(cells // 2, cells * 3 // 2, patients)
     owner = np.repeat(np.arange(patients), counts)
@@ -50,7 +52,7 @@ def planted(
     drivers = (y[owner] == 1) & (draw.random(len(owner)) < share)
     x = draw.normal(size=(len(owner), features)) + 0.3 * draw.normal(size=(patients, features))[owner]
     x[drivers, :2] += shift
-    names = [f"P{b + 1:02d}" for b in range(patients)]
+    names = [f"{prefix}{b + 1:02d}" for b in range(patients)]
     labels = pd.DataFrame({"patient": names, "response": np.where(y == 1, "yes", "no")})
     types = np.where(x[:, 2] > 0, "B cell", "T cell")
     table = pd.DataFrame(

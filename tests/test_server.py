@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import signal
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import parse_qsl
 
+import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
+from websockets.exceptions import InvalidStatus
 
 from dashboard.doctor import findings
-from dashboard.server import FLAGS, behind, login
+from dashboard.server import FLAGS, FOR_LOGIN, behind, login
 from dashboard.workspace import Workspace
 from milcore.errors import MilError
 from milcore.folder import aside
+from tests import load
 from tests.browsing import served
+from tests.provider import provider
 from tests.tiny import milscope
+from tests.visitor import Visitor
 
 AUTH = """[auth]
 redirect_uri = "http://here/oauth2callback"
@@ -53,17 +61,71 @@ def test_half_a_login_is_none(tmp_path: Path, key: str) -> None:
         login([secrets(tmp_path, "[auth")])
 
 
-def test_two_servers_on_one_workspace(tmp_path: Path) -> None:
-    home = tmp_path / "home"
-    with served(home) as address:
-        with urllib.request.urlopen(f"{address}/_stcore/health", timeout=10) as answer:
-            assert answer.read() == b"ok"
-        second = milscope("serve", "--workspace", home)
-        assert second.returncode == 2
-        assert "Another Milscope is at work in this workspace (process " in second.stderr
-    Workspace(home).claim().close()  # ended, so free again
-    lines = [json.loads(line) for line in (home / "log.jsonl").read_text().splitlines()]
+@pytest.mark.parametrize("module", FOR_LOGIN)
+def test_a_login_needs_its_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == module else found(name))
+    with pytest.raises(MilError, match=f"not installed: {module}"):
+        login([secrets(tmp_path, AUTH)])
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str, Workspace]]:
+    """Address, provider of the login and workspace of a Milscope for which Anna and Ben have each made an analysis."""
+    home = Workspace(tmp_path_factory.mktemp("lab") / "home")
+    with provider() as issuer, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "milcore.projection.umap_map", lambda _, owner, **__: np.eye(2, dtype=np.float32)[owner % 2]
+        )
+        for who in ("anna", "ben"):
+            load.prepare(home, issuer, who, patients=8, cells=400)
+        with served(home.root, provider=issuer) as address:
+            yield address, issuer, home
+    home.claim().close()  # ended, so free again
+
+
+def test_two_servers_on_one_workspace(lab: tuple[str, str, Workspace]) -> None:
+    address, _, home = lab
+    with urllib.request.urlopen(f"{address}/_stcore/health", timeout=10) as answer:
+        assert answer.read() == b"ok"
+    second = milscope("serve", "--workspace", home.root)
+    assert second.returncode == 2
+    assert "Another Milscope is at work in this workspace (process " in second.stderr
+    lines = [json.loads(line) for line in (home.root / "log.jsonl").read_text().splitlines()]
     assert [line["event"] for line in lines] == ["server"]
+
+
+def test_people_who_log_in_see_their_own_work_alone(lab: tuple[str, str, Workspace]) -> None:
+    """The short version of `make load`: real logins, real websockets, every view."""
+    address, issuer, home = lab
+    cookies = {who: load.enter(address, who) for who in ("anna", "ben", "carl")}
+    places = {who: load.of_user(home, issuer, who) for who in cookies}
+    anna, ben = (load.open_tab(address, places[who], who, cookies[who], 1) for who in ("anna", "ben"))
+    with anna.visitor, ben.visitor:
+        for step in load.STEPS:
+            anna.step(step)
+            if step.startswith(("Predictions", "Patient")):
+                ben.step(step)
+        assert anna.wrong == ben.wrong == []
+        assert min(anna.own, ben.own) >= 3, "the search finds the names of one's own patients"
+    stolen = dict(parse_qsl(anna.visitor.query))
+    assert {"cohort", "analysis"} <= set(stolen)
+    with Visitor(address, cookies=cookies["carl"], **stolen) as carl:
+        assert not carl.go().errors
+        assert "Try the sample cohort" in carl.labels(), "a link of Anna's opens nothing for Carl"
+        assert load.mark("anna") not in carl.words()
+
+
+def test_a_login_that_nobody_gave_is_none(lab: tuple[str, str, Workspace]) -> None:
+    address, _, _ = lab
+    good = load.enter(address, "anna")
+    forged = good | {"_streamlit_user": f"{good['_streamlit_user'][:-4]}AAAA"}
+    for cookies in ({}, forged):
+        with Visitor(address, cookies=cookies) as visitor:
+            visitor.go()
+            assert visitor.labels() == ["Log in"]
+    with pytest.raises(InvalidStatus, match="403"):  # a page from elsewhere in the user's browser
+        Visitor(address, cookies=good, origin="http://elsewhere.example")
 
 
 def test_the_lock_goes_with_a_killed_server(tmp_path: Path) -> None:

@@ -66,9 +66,9 @@ class Watch:
             self.peaks[self.stage] = max(self.peaks.get(self.stage, 0.0), anonymous())
 
 
-def anonymous() -> float:
-    """MB of this process that no file backs."""
-    status = Path("/proc/self/status").read_text()
+def anonymous(process: int | str = "self") -> float:
+    """MB of a process that no file backs."""
+    status = Path(f"/proc/{process}/status").read_text()
     return int(status.split("RssAnon:")[1].split()[0]) / 1024
 
 
