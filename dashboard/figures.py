@@ -303,10 +303,10 @@ def markers(analysis: Analysis, patient: str, *, for_positive: bool, top: int = 
     if table.empty:
         return nothing(f"No cell of this patient argues {side} {positive}.")
     places = list(range(len(table)))
-    figure = go.Figure()
-    for place, row in zip(places, table.itertuples(), strict=True):
-        line = {"color": theme.MISSING, "width": 1.5}
-        figure.add_shape(type="line", x0=row.others, x1=row.top, y0=place, y1=place, line=line, layer="below")
+    figure, line = go.Figure(), {"color": theme.MISSING, "width": 1.5}
+    ends = zip(places, table["others"], table["top"], strict=True)
+    spans = [{"x0": others, "x1": top, "y0": place, "y1": place} for place, others, top in ends]
+    figure.update_layout(shapes=[{"type": "line", "line": line, "layer": "below"} | span for span in spans])
     n = table.attrs["cells"]
     for name, column, colour in (
         ("other cells", "others", theme.MISSING),

@@ -63,7 +63,8 @@ def _cloud(
         part = np.flatnonzero(np.isfinite(values) == known)
         if not len(part):
             continue
-        words = [texts[i] + _value(shown, values[i]) for i in part]
+        said = _said(shown, values[part])
+        words = [texts[i] + each for i, each in zip(part, said, strict=True)]
         marker: dict[str, Any] = {"color": theme.MISSING, "size": 0.8 * size, "opacity": 0.22}
         if known:
             marker = {"color": values[part], "coloraxis": "coloraxis", "size": size, "opacity": 0.9}
@@ -74,13 +75,13 @@ def _cloud(
     return figure
 
 
-def _value(shown: Colouring, value: float) -> str:
-    """A cell's colour in words, a line of its own; nothing where it has no value."""
-    if not np.isfinite(value):
-        return ""
-    if not shown.ramp:
-        return "<br>" + escape(short(shown.names[int(value)], 40))
-    return f"<br>{escape(short(shown.title, 40))} {value:.3g}"
+def _said(shown: Colouring, values: np.ndarray) -> list[str]:
+    """Cells' colours in words, each a line of its own; nothing where there is no value."""
+    if shown.ramp:
+        title = escape(short(shown.title, 40))
+        return [f"<br>{title} {value:.3g}" if np.isfinite(value) else "" for value in values]
+    names = ["<br>" + escape(short(name, 40)) for name in shown.names]
+    return [names[int(value)] if np.isfinite(value) else "" for value in values]
 
 
 def colour_key(figure: go.Figure, shown: Colouring) -> None:

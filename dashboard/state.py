@@ -7,6 +7,7 @@ through `bind`. Cohorts, analyses and jobs belong to the server and are opened h
 from __future__ import annotations
 
 import atexit
+import gc
 import math
 import os
 import secrets
@@ -318,8 +319,12 @@ def _jobs(root: str) -> Jobs:
 
 
 def _import_science() -> None:
-    """Opening the first analysis must not wait seconds for imports."""
+    """Opening the first analysis must not wait seconds for imports. What they leave is frozen: Streamlit looks for
+    garbage after every run of a page, and all pages would wait while it goes through torch again."""
     import milcore.chain  # noqa: F401
+
+    gc.collect()
+    gc.freeze()
 
 
 def cohort() -> Cohort | None:

@@ -12,9 +12,12 @@ import colorsys
 import html
 import math
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import plotly.graph_objects as go
+
+from milcore.names import short
 
 __all__ = [
     "AGAINST",
@@ -95,6 +98,7 @@ def hues(n: int) -> list[str]:
     return ["#" + "".join(f"{round(255 * part):02x}" for part in colour) for colour in rgb]
 
 
+@cache
 def template(*, dark: bool = False) -> go.layout.Template:
     """The look of every chart on a light or a dark ground."""
     ground = _GROUND["dark" if dark else "light"]
@@ -137,18 +141,10 @@ def escape(text: object) -> str:
 
     Quotes stay as they are (Plotly would show their entities), so this is not for HTML attributes.
     """
-    plain = "".join(c if c.isprintable() else " " for c in str(text))
+    plain = str(text)
+    if not plain.isprintable():
+        plain = "".join(c if c.isprintable() else " " for c in plain)
     return html.escape(plain, quote=False)
-
-
-def short(text: object, length: int = 24) -> str:
-    """At most `length` characters of a name, cut in its middle so that both ends stay readable; not yet
-    escaped."""
-    plain = " ".join(str(text).split())
-    if len(plain) <= length:
-        return plain
-    head = (length - 1) // 2
-    return plain[:head] + "…" + plain[len(plain) - (length - 1 - head) :]
 
 
 def two(value: float | None) -> str:

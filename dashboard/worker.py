@@ -35,6 +35,7 @@ Work = Callable[[dict[str, Any], Workspace, Progress], str]
 NEWS_SECONDS = 0.1  # between two messages about the same stage
 PREPARED = 150  # bytes that the graph and the map of a cell take on the disk
 IDLE_SECONDS = 0.5  # without a request before warming up
+NICE = 5  # where pages want the processor too, they come first
 
 
 def serve(
@@ -46,6 +47,7 @@ def serve(
     warm: Callable[[], None] | None,
 ) -> None:
     """Answers requests from `pipe` until it closes; from its first idle moment `warm` runs beside."""
+    os.nice(NICE)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, which ends this process itself
     threading.Thread(target=_end_with_the_server, daemon=True).start()
     faulthandler.enable()  # a crash says in which line

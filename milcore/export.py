@@ -24,7 +24,7 @@ from milcore.errors import MilError
 from milcore.folder import aside, whole
 from milcore.scorer import card_of
 
-__all__ = ["FORMS", "export", "packed"]
+__all__ = ["FORMS", "export", "packed", "sheet"]
 
 MOST_ROWS = 1_048_575  # of an Excel sheet, below its header
 RUN = r"^['=+\-@\t\r\n]"  # text that a spreadsheet might run, and text that looks as if made harmless already
@@ -61,6 +61,11 @@ def packed(analysis: Analysis, form: str, *, patient: str | None = None) -> byte
         if not place.is_dir():
             return place.read_bytes()
         return Path(shutil.make_archive(made + "/packed", "zip", made, "milscope")).read_bytes()
+
+
+def sheet(frame: pd.DataFrame) -> bytes:
+    """A table as CSV of which a spreadsheet runs nothing, as the form csv has it."""
+    return _harmless(_plain(frame)).write_csv().encode()
 
 
 @contextmanager

@@ -22,6 +22,7 @@ __all__ = [
     "coordinate",
     "folded",
     "owner",
+    "short",
     "unit",
 ]
 
@@ -105,3 +106,13 @@ def unit(name: str) -> str:
     spaced = re.sub(r"[\s._\-:/]+", " ", name.casefold()).strip()
     found = UNIT.search(spaced)
     return "" if found is None else "px" if "px" in found[0] or "pixel" in found[0] else "µm"
+
+
+def short(text: object, length: int = 24) -> str:
+    """At most `length` characters of a name, cut in its middle so that both ends stay readable; not yet
+    escaped."""
+    plain = " ".join(str(text).split())
+    if len(plain) <= length:
+        return plain
+    head = (length - 1) // 2
+    return plain[:head] + "…" + plain[len(plain) - (length - 1 - head) :]

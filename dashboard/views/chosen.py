@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -142,12 +143,9 @@ def _keep(analysis: Analysis, chosen: np.ndarray, phenotype: str) -> None:
             max_chars=kept.LONGEST,
             width=320,
         )
-        rows = analysis.cells.loc[
-            chosen, ["patient", "region", "cell_id", "x", "y", "phenotype", "importance"]
-        ]
         st.download_button(
             "Export CSV",
-            rows.to_csv(index=False),
+            partial(_rows, analysis, chosen),  # made when it is pressed
             file_name="selection.csv",
             mime="text/csv",
             on_click="ignore",
@@ -157,6 +155,14 @@ def _keep(analysis: Analysis, chosen: np.ndarray, phenotype: str) -> None:
     elif given and given != _named_so(now.selection):
         kept.keep(state.workspace(), now.analysis, _kept().with_selection(given, now.selection))
         st.rerun()
+
+
+def _rows(analysis: Analysis, chosen: np.ndarray) -> bytes:
+    """The chosen cells as a table for a spreadsheet."""
+    from milcore.export import sheet
+
+    columns = ["patient", "region", "cell_id", "x", "y", "phenotype", "importance"]
+    return sheet(analysis.cells.loc[chosen, columns])
 
 
 def _named_so(text: str) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,13 +53,21 @@ def render(analysis: Analysis) -> None:
     _slides(analysis)
     st.subheader("Tables", anchor=False)
     for name, (label, words) in FILES.items():
-        _file(state.workspace().analysis(state.session().analysis) / name, label, words)
+        made = partial(_sheet, analysis) if name == "predictions.csv" else None
+        _file(state.workspace().analysis(state.session().analysis) / name, label, words, made)
     st.subheader("For other software", anchor=False)
     widgets.quiet("Ids, coordinates and their unit stay as they were, so that everything joins back.")
     placed = bool(analysis.cells["x"].notna().any())
     for form, (label, ending, words) in SOFTWARE.items():
         _form(analysis, form, label, ending, words, able=placed or form not in ("qupath", "geojson"))
     _model(analysis)
+
+
+def _sheet(analysis: Analysis) -> bytes:
+    """The predictions for a spreadsheet."""
+    from milcore.export import sheet
+
+    return sheet(analysis.predictions)
 
 
 def _form(analysis: Analysis, form: str, label: str, ending: str, words: str, *, able: bool) -> None:
@@ -209,10 +218,11 @@ def _prepare(analysis: Analysis, key: str, chosen: list[str]) -> None:
     state.jump(slides={"asked": (key, tuple(chosen)), "page": webpage.slides(document)})
 
 
-def _file(path: Path, label: str, words: str) -> None:
+def _file(path: Path, label: str, words: str, made: Callable[[], bytes] | None = None) -> None:
+    """A button that hands out a file of the analysis, or what is `made` in its stead."""
     with st.container(horizontal=True, vertical_alignment="center"):
         name = f"milscope-{state.session().analysis}-{path.name}"
         st.download_button(
-            label, data=path.read_bytes, file_name=name, on_click="ignore", width=220, key=path.name
+            label, data=made or path.read_bytes, file_name=name, on_click="ignore", width=220, key=path.name
         )
         widgets.quiet(words)
