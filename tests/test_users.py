@@ -159,6 +159,20 @@ def test_a_share_of_the_disk(be: Any) -> None:
     state.afford(600_000)
 
 
+def test_a_full_share_takes_no_training(be: Any) -> None:
+    home, made = be(ANNA), cohort([f"P{k}" for k in range(6)], seed=4)
+    key = made.fingerprint[:16]
+    made.save(home.cohort(key))
+
+    def train() -> Any:
+        return next(button for button in page("train", cohort=key).button if button.label == "Train")
+
+    assert not train().disabled
+    home.keep_upload("b.csv", io.BytesIO(b"x" * 990_000))
+    assert train().disabled
+    assert "fill your share" in words(page("train", cohort=key))
+
+
 def test_a_disk_without_locks_is_a_problem_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def none(*_: object) -> None:
         raise OSError(37, "No locks available")

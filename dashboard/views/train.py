@@ -10,6 +10,7 @@ import streamlit as st
 from dashboard import figures, state, theme, trust, widgets
 from dashboard.jobs import Job
 from dashboard.targets import Target, barred, targets, times
+from milcore.errors import MilError
 
 if TYPE_CHECKING:
     from milcore.cohort import Cohort
@@ -158,11 +159,25 @@ def _form(cohort: Cohort) -> None:
         _means(target, asked)
     settings = _advanced(cohort)
     settings |= asked | {"target": name, "effort": effort}
-    time, bar = _estimate(settings["effort"]), barred(cohort, name, asked.get("time"))
+    bar = barred(cohort, name, asked.get("time"))
+    able = bar is None and _complete(target, asked)
+    full = _unaffordable(cohort, settings) if able else ""
+    words = full or _estimate(settings["effort"])
     with st.container(horizontal=True, vertical_alignment="center"):
-        able = bar is None and _complete(target, asked)
-        st.button("Train", type="primary", disabled=not able, on_click=_start, args=(settings,))
-        widgets.quiet(time if bar is None else f"Training would be wrong. {bar.words}")
+        st.button("Train", type="primary", disabled=not able or full != "", on_click=_start, args=(settings,))
+        widgets.quiet(words if bar is None else f"Training would be wrong. {bar.words}")
+
+
+def _unaffordable(cohort: Cohort, settings: dict[str, Any]) -> str:
+    """Why the user's share of the server has no room for another analysis; "" where it has."""
+    from milcore.analysis import space
+    from milcore.training import Settings
+
+    try:
+        state.afford(space(cohort, Settings.from_json(settings)))
+    except MilError as error:
+        return f"{error.problem} {error.fix}"
+    return ""
 
 
 def _outcome(cohort: Cohort, target: Target) -> dict[str, Any]:
