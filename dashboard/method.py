@@ -71,10 +71,11 @@ def steps(analysis: Analysis) -> list[Block]:
     new = bool(facts.get("new"))
     scored = "from all of these models together" if new else "from models trained without that patient"
     again = NEW if new else command(settings)
+    towards = outcome.towards(facts)
     kept = f" Only patients labelled {' or '.join(settings.classes)} were kept." if settings.classes else ""
     words = (
         f"A patient’s score is a weighted mean of the evidence of the patient’s cells, in {outcome.unit(facts)}, "
-        f"towards “{facts['towards']}”; a cell’s contribution is its part of that sum, importance is that contribution "
+        f"towards “{towards}”; a cell’s contribution is its part of that sum, importance is that contribution "
         f"relative to an average cell. Members: {_members(facts)}. {facts['folds']}-fold cross-validation, patients "
         f"never split between folds, stratified by label, {facts['repeats']} repeats (effort {settings.effort}); every "
         f"number and colour of a patient comes {scored}. {facts['task_why']} Feature "

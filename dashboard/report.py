@@ -210,7 +210,7 @@ def _ranking(analysis: Analysis) -> list[Block]:
             f"{n} {unit}{' is' if n == 1 else 's are'} not decided: the models disagree about the side."
         )
     shown = {
-        "binary": f"the probability of “{facts['towards']}”",
+        "binary": f"the probability of “{outcome.towards(facts)}”",
         "multiclass": "the probability of the class predicted for it",
         "regression": f"predicted {outcome.target(facts)}",
         "survival": "its risk against the average training patient",

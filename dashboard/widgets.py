@@ -28,7 +28,7 @@ LOOK = """<style>
 .mil-say {max-width: 62rem; margin: 0; line-height: 1.5}
 .mil-quiet {opacity: .72; font-size: .92rem}
 .mil-facts {display: flex; flex-wrap: wrap; gap: .3rem 2rem; margin: .2rem 0}
-.mil-facts div {white-space: nowrap}
+.mil-finding, .mil-say, .mil-facts {overflow-wrap: anywhere}
 .mil-facts b {font-size: 1.15rem; font-weight: 600}
 .mil-card {border: 1px solid; border-color: color-mix(in srgb, currentColor 18%, transparent); border-left: 4px solid;
   border-radius: 6px; padding: .8rem 1rem; max-width: 62rem}

@@ -19,6 +19,7 @@ from milcore.errors import MilError
 from milcore.evidence import Shown, explain
 from milcore.gating import Gating, gate
 from milcore.judgement import Explained, Judgement, counts, judge
+from milcore.names import short
 from milcore.neighbours import Graph, graph
 from milcore.phenotypes import Phenotypes, phenotypes
 from milcore.preprocess import Moments, Preparation, moments, named, preparation
@@ -344,7 +345,7 @@ def _task_why(case: Case) -> str:
         "binary": "two classes",
         "multiclass": f"{len(case.task.classes)} classes",
         "regression": "a number",
-        "survival": f"time until an event, in '{settings.time}'",
+        "survival": f"time until an event, in '{short(settings.time, 60)}'",
     }
     why = "recognised from the column" if settings.task == "auto" and settings.time is None else "as asked"
-    return f"'{settings.target}' is taken as {kinds[name]} ({name}), {why}."
+    return f"'{short(settings.target, 60)}' is taken as {kinds[name]} ({name}), {why}."

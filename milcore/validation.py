@@ -10,6 +10,7 @@ from scipy.optimize import brentq
 
 from milcore.folds import Plan
 from milcore.measures import log_rank
+from milcore.names import short
 from milcore.permutation import within
 from milcore.tasks import Binary, Multiclass, Regression, Survival, Task
 
@@ -281,14 +282,13 @@ def _standing_out(chance: dict[str, Any] | None) -> str:
 
 def _told(task: Task) -> tuple[str, str, str]:
     """What a model does, for "The model ...", "whether the cells ..." and "the cells do not ..."."""
-    if isinstance(task, Binary):
-        rest = f"{task.classes[0]} from {task.classes[1]}"
-    elif isinstance(task, Multiclass):
-        rest = f"{', '.join(task.classes[:-1])} and {task.classes[-1]} apart"
+    if isinstance(task, (Binary, Multiclass)):
+        *others, last = [short(name, 60) for name in task.classes]
+        pair = f"{others[0]} from {last}"
+        rest = pair if isinstance(task, Binary) else f"{', '.join(others)} and {last} apart"
     else:
-        what = (
-            task.target if isinstance(task, Regression) else f"the time until {getattr(task, 'target', '')}"
-        )
+        target = short(getattr(task, "target", ""), 60)
+        what = target if isinstance(task, Regression) else f"the time until {target}"
         return f"predicts {what}", f"predict {what}", f"predict {what}"
     return f"tells {rest}", f"tell {rest}", f"tell {rest}"
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import re
+import sys
 import zipfile
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import urlencode
 
 import numpy as np
 import openpyxl
@@ -18,12 +20,14 @@ from streamlit.testing.v1 import AppTest
 
 from dashboard import frame, paper, report, slides, state, webpage
 from dashboard.jobs import Jobs
+from dashboard.server import APP
 from dashboard.workspace import Workspace, safe_name
 from milcore import chain
 from milcore.analysis import Analysis
 from milcore.cohort import Cohort
-from milcore.export import FORMS, packed
+from milcore.export import FORMS, packed, sheet
 from milcore.training import Settings
+from tests.browsing import browser, free_port, go, running, settle
 from tests.test_views import SCRIPT
 
 ANALYSIS = "20260101-120000-abcdef"
@@ -41,6 +45,15 @@ NAMES = (
     "../../etc/passwd",
     "C:\\..\\x\\",
 )
+
+
+TOO_WIDE = """() => [...document.querySelectorAll('[data-testid=stMain], [data-testid=stMain] *')].filter(e => {
+    if (e.dataset.testid === 'stMain') return e.scrollWidth > e.clientWidth || e.clientWidth > innerWidth;
+    if (e.getBoundingClientRect().right <= innerWidth + 1) return false;
+    for (let p = e.parentElement; p.dataset.testid !== 'stMain'; p = p.parentElement)
+        if (getComputedStyle(p).overflowX !== 'visible') return false;  // scrolls, or is cut, inside
+    return true;
+}).map(e => `${e.tagName} ${e.innerText?.slice(0, 40)}`)"""
 
 
 class Tags(HTMLParser):
@@ -68,7 +81,7 @@ def harmless(markup: str) -> None:
 def cohort() -> Cohort:
     rng, owner = np.random.default_rng(0), np.repeat(np.arange(24), 30)
     ids = np.array([*NAMES, *(f"P{k}" for k in range(24 - len(NAMES)))], object)
-    label = np.array([NAMES[0], NAMES[3]])[np.arange(24) % 2]
+    label = np.array([NAMES[0], NAMES[6]])[np.arange(24) % 2]
     features = rng.normal(size=(720, len(NAMES))).astype(np.float32)
     features[:, 0] += 2.0 * (owner % 2) * (rng.random(720) < 0.4)
     people = pd.DataFrame({"patient": ids, NAMES[2]: label, NAMES[4]: rng.permutation(label)})
@@ -130,6 +143,31 @@ def test_urls_are_not_believed(home: Workspace) -> None:
         assert at.query_params.get("cohort") is None
 
 
+@pytest.mark.browser
+@pytest.mark.xdist_group("browser")
+def test_nothing_runs_and_nothing_is_too_wide_in_a_browser(
+    chromium: str, home: Workspace, tmp_path: Path
+) -> None:
+    key, port = next((home.root / "cohorts").iterdir()).name, free_port()
+    command = [sys.executable, "-m", "streamlit", "run", str(APP), "--server.port", str(port)]
+    environment = {
+        "MILSCOPE_WORKSPACE": str(home.root),
+        "MILSCOPE_WORKERS": "0",
+    }  # nothing is asked of a worker
+    attack = {field: NAMES[k % 6] for k, field in enumerate(state.IN_URL)} | {"cohort": key}
+    with (
+        running(command, port, log=tmp_path / "log", **environment) as address,
+        browser(chromium, width=1024) as page,
+    ):
+        page.goto(f"{address}/patient?{urlencode(attack)}")
+        settle(page)
+        for title, _ in frame.VIEWS.values():
+            go(page, title)
+            page.locator(".mil-finding").first.wait_for()
+            assert page.evaluate(TOO_WIDE) == [], title
+            assert page.locator("[data-testid=stException]").count() == 0, title
+
+
 def test_report_and_slides_hold_them_as_text(analysis: Analysis) -> None:
     document = report.describe(analysis, patients=list(NAMES))
     harmless(webpage.html(document))
@@ -143,14 +181,23 @@ def test_report_and_slides_hold_them_as_text(analysis: Analysis) -> None:
     assert "<img src=x" not in page
 
 
+def formulas(content: bytes) -> list[str]:
+    """The cells of a CSV that a spreadsheet might run."""
+    rows = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""))
+    return [cell for row in rows for cell in row if re.match(r"[=+@]|-[^0-9.]", cell) and not number(cell)]
+
+
+def test_tables_of_the_pages_hold_them_as_text(analysis: Analysis) -> None:
+    assert formulas(analysis.predictions.to_csv().encode())
+    assert not formulas(sheet(analysis.predictions))
+    assert not formulas(sheet(analysis.cells))
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_exports_hold_them_as_text(analysis: Analysis, form: str) -> None:
     content = packed(analysis, form)
     if form == "csv":
-        rows = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""))
-        assert not [
-            cell for row in rows for cell in row if re.match(r"[=+@]|-[^0-9.]", cell) and not number(cell)
-        ]
+        assert not formulas(content)
     if form == "xlsx":
         for sheet in openpyxl.load_workbook(io.BytesIO(content)).worksheets:
             assert not [cell.value for row in sheet.iter_rows() for cell in row if cell.data_type == "f"]
