@@ -9,6 +9,7 @@ These are facts of the cohort, found with the labels of all patients: never part
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,10 +61,7 @@ def associations(
     label = task.linear(task.y[known])[np.searchsorted(known, order)]  # (T, P, L)
     label = label - label.mean(0)
     label /= np.maximum(np.sqrt((label**2).sum(0)), 1e-12)
-    abundance = relative_abundance(around, SCALES[SCALE], plan.labelled)[:, known]
-    abundance -= abundance.mean(1, keepdims=True)
-    abundance /= np.maximum(np.sqrt((abundance**2).sum(1, keepdims=True)), 1e-12)
-    found, tail = _counted(abundance, label.astype(np.float32), around.mass)
+    found, tail = _counted(_normed(around, plan.labelled), label.astype(np.float32), around.mass)
     rate = _rates(tail)  # (P, BINS)
     best = rate.min(1)
     reached = np.abs(found).max(1)
@@ -73,18 +71,31 @@ def associations(
     return Associations(fdr, found, facts)
 
 
-def _counted(abundance: np.ndarray, label: np.ndarray, mass: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _normed(around: Abundance, known: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    """Some nodes at a time, (n, T) abundance of the patients `known` around each, centred, of length 1."""
+    for rows, every in relative_abundance(around, SCALES[SCALE], known):
+        abundance = every[:, known]
+        abundance -= abundance.mean(1, keepdims=True)
+        abundance /= np.maximum(np.sqrt((abundance**2).sum(1, keepdims=True)), 1e-12)
+        yield rows, abundance
+
+
+def _counted(
+    parts: Iterable[tuple[slice, np.ndarray]], label: np.ndarray, mass: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Correlations (M, L) with the true label, and (P, BINS) the share of the cells whose largest one
-    reaches each bin, for every deal: abundance (M, T) and label (T, P, L) of length 1."""
+    reaches each bin, for every deal: `parts` of abundance (M, T) and label (T, P, L) of length 1."""
     T, P, L = label.shape
-    found, counts = np.empty((len(abundance), L)), np.zeros(P * BINS)
+    found, counts = np.empty((len(mass), L)), np.zeros(P * BINS)
     flat, place = label.reshape(T, P * L), np.arange(P) * BINS
     some = max(1, AT_ONCE // (P * L))
-    for i in range(0, len(abundance), some):
-        every = (abundance[i : i + some] @ flat).reshape(-1, P, L)
-        found[i : i + some] = every[:, 0]
-        at = _bins(np.abs(every).max(2)) + place
-        counts += np.bincount(at.ravel(), np.repeat(mass[i : i + some], P), P * BINS)
+    for rows, abundance in parts:
+        for i in range(0, len(abundance), some):
+            here = slice(rows.start + i, min(rows.start + i + some, rows.stop))
+            every = (abundance[i : i + some] @ flat).reshape(-1, P, L)
+            found[here] = every[:, 0]
+            at = _bins(np.abs(every).max(2)) + place
+            counts += np.bincount(at.ravel(), np.repeat(mass[here], P), P * BINS)
     return found, counts.reshape(P, BINS)[:, ::-1].cumsum(1)[:, ::-1]
 
 

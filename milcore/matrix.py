@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import mmap
 import os
 import tempfile
@@ -16,9 +17,10 @@ import numpy as np
 
 from milcore.folder import refused
 
-__all__ = ["Matrix", "Nameless", "Written", "digest_of"]
+__all__ = ["Matrix", "Nameless", "Written", "digest_of", "on_disk"]
 
 BYTES_AT_ONCE = 1 << 24  # hashed, or copied, in one go
+LARGE = 1 << 24  # bytes of an array, from which on it is worth a file
 LASTING = "/var/tmp"  # on a disk, where the usual folder for temporary files may be memory
 
 
@@ -40,6 +42,13 @@ class Nameless:
             while part := part[(done := os.pwrite(self.fd, part, at)) :]:
                 at += done
 
+    def reserve(self, size: int) -> None:
+        """Makes it so many bytes long, all of which the disk has; MilError where it has not."""
+        with refused(self.place):
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(self.fd, 0, size)
+            os.truncate(self.fd, size)
+
     def mapped(self) -> mmap.mmap:
         """All of it, to be read."""
         return mmap.mmap(self.fd, 0, access=mmap.ACCESS_READ)
@@ -52,6 +61,17 @@ class Nameless:
             with path.open("wb") as out:
                 for begin in range(0, os.fstat(self.fd).st_size, BYTES_AT_ONCE):
                     out.write(os.pread(self.fd, BYTES_AT_ONCE, begin))
+
+
+def on_disk(shape: tuple[int, ...], dtype: type = np.float32) -> np.ndarray:
+    """An array to be filled; a large one lies in a file without a name, so that the system can take its memory back at
+    need. MilError where the disk is full."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    if size < LARGE:
+        return np.empty(shape, dtype)
+    file = Nameless()
+    file.reserve(size)
+    return np.frombuffer(mmap.mmap(file.fd, size), dtype).reshape(shape)
 
 
 def _nameless(folder: str) -> int:

@@ -17,7 +17,8 @@ from threadpoolctl import threadpool_limits
 
 from milcore.crew import HERE, Crew
 from milcore.folds import Plan
-from milcore.neighbours import Graph
+from milcore.matrix import on_disk
+from milcore.neighbours import Graph, pieces
 from milcore.tasks import Task
 
 __all__ = [
@@ -43,7 +44,7 @@ USUAL = (
     10.0,
 )  # place among the kernels and cost where too few folds are left to choose with: 6 steps of SCALES
 AT_ONCE = 100_000  # numbers of the kernels of models that are fitted together: what a processor's cache holds
-NODES = 1 << 15  # of the graph at a time, where something is made for each and every patient
+COLUMNS = 8  # models whose evidence is carried back together: bounds memory
 BIAS = 100.0  # prior variance of the intercept: nearly free
 NEWTON, SETTLED = 12, 1e-5  # steps at most, and the largest change of a coefficient that ends them
 
@@ -89,10 +90,8 @@ def abundance(
     start = sparse.csr_array((weight, (graph.node, owner)), shape=(M, B))
     cells = np.bincount(graph.node, kept[owner].astype(float), M)
     mass = cells / cells.sum()
-    q = _dense(start)
     kernels, means = [], []
-    for done in range(1, SCALES[-1] + 1):
-        q = graph.step @ q
+    for done, q in _diffused(graph, start, SCALES[-1]):
         if done in SCALES:
             mean = q[:, kept].mean(1)
             kernels.append(_kernel(q, mean, mass, kept))
@@ -101,32 +100,36 @@ def abundance(
     return Abundance(graph, np.stack(kernels), start, np.stack(means), mass)
 
 
-def relative_abundance(around: Abundance, steps: int, among: np.ndarray) -> np.ndarray:
-    """(M, B) float32 abundance of each patient around each node after `steps`, relative to the mean of the patients
-    `among` (B,), less 1."""
-    q = _dense(around.start)
-    for _ in range(steps):
-        q = around.graph.step @ q
-    return _relative(q, q[:, among].mean(1), among)
+def relative_abundance(
+    around: Abundance, steps: int, among: np.ndarray
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """Some nodes at a time, (n, B) float32 abundance of each patient around each of them after `steps`, relative to the
+    mean of the patients `among` (B,), less 1."""
+    *_, (_, q) = _diffused(around.graph, around.start, steps)
+    for rows in pieces(len(q)):
+        yield rows, _relative(q[rows], q[rows][:, among].mean(1), among)
 
 
-def _dense(start: sparse.csr_array) -> np.ndarray:
-    """(M, B) float32."""
-    return start.astype(np.float32).toarray()
+def _diffused(graph: Graph, start: sparse.csr_array, steps: int) -> Iterator[tuple[int, np.ndarray]]:
+    """(1, q), (2, q), ... with q (M, B) float32 what `start` has become after so many steps; each is overwritten by the
+    one after the next."""
+    q, other = on_disk(start.shape), on_disk(start.shape)
+    for rows in pieces(len(q)):
+        q[rows] = start[rows].astype(np.float32).toarray()
+    for done in range(1, steps + 1):
+        for rows in pieces(len(q)):
+            other[rows] = graph.step[rows] @ q
+        q, other = other, q
+        yield done, q
 
 
 def _kernel(q: np.ndarray, mean: np.ndarray, mass: np.ndarray, kept: np.ndarray) -> np.ndarray:
     out = np.zeros((q.shape[1], q.shape[1]))
-    for rows in _pieces(len(q)):
+    for rows in pieces(len(q)):
         r = _relative(q[rows], mean[rows], kept)
         r *= np.sqrt(mass[rows], dtype=np.float32)[:, None]
         out += r.T @ r
     return out
-
-
-def _pieces(M: int) -> Iterator[slice]:
-    """Nodes at a time: bounds the memory of what is made of all patients around them."""
-    return (slice(begin, begin + NODES) for begin in range(0, M, NODES))
 
 
 def _relative(q: np.ndarray, mean: np.ndarray, kept: np.ndarray) -> np.ndarray:
@@ -331,15 +334,15 @@ def _carried_back(
     score_p = sum_j mass_j (Q_jp / mean_j - 1) beta_j with beta = R coefficients, and Q = A^s start, so a cell at node i
     has evidence sum_j (A^s)_ji gamma_j with gamma = mass beta / mean. Models of smaller scale join later in one sweep.
     """
-    back = sparse.csr_array(around.graph.step.T)
+    back = around.graph.step.T
     gamma, shift = _gamma(around, scale, coefficients, kept)
-    out = np.zeros_like(gamma)
+    out, last = on_disk(gamma.shape), np.array(SCALES)[scale]
     for step in range(SCALES[scale.max()], 0, -1):
-        joining = np.flatnonzero(np.array(SCALES)[scale] == step)
+        joining = np.flatnonzero(last == step)
         out[:, joining] = gamma[:, joining]
-        active = np.flatnonzero(np.array(SCALES)[scale] >= step)
-        if len(active):
-            out[:, active] = back @ np.ascontiguousarray(out[:, active])
+        active = np.flatnonzero(last >= step)
+        for some in np.split(active, range(COLUMNS, len(active), COLUMNS)):
+            out[:, some] = back @ np.ascontiguousarray(out[:, some])
     return out, shift
 
 
@@ -347,21 +350,18 @@ def _gamma(
     around: Abundance, scale: np.ndarray, coefficients: np.ndarray, kept: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """(M, models) what is carried back, and (models,) the sum of mass times beta."""
-    M = len(around.mass)
-    gamma, shift = np.zeros((M, len(scale)), np.float32), np.zeros(len(scale))
-    q = _dense(around.start)
-    for done in range(1, SCALES[scale.max()] + 1):
-        q = around.graph.step @ q
+    gamma, shift = on_disk((len(around.mass), len(scale))), np.zeros(len(scale))
+    every = coefficients.T.astype(np.float32)
+    for done, q in _diffused(around.graph, around.start, SCALES[scale.max()]):
         here = np.flatnonzero(np.array(SCALES)[scale] == done)
         if len(here) == 0:
             continue
-        mean = around.mean[SCALES.index(done)]
-        # All models at once, whatever their scale: a product of another width rounds otherwise, and then the labels of
-        # a held-out fold, which move other models' scales, would show in its last digits.
-        every = coefficients.T.astype(np.float32)
-        parts = [_relative(q[rows], mean[rows], kept) @ every for rows in _pieces(M)]
-        beta = np.concatenate([part[:, here] for part in parts])
-        inverse = np.divide(around.mass, mean, out=np.zeros(M), where=mean > 0)
-        gamma[:, here] = beta * inverse[:, None]
-        shift[here] = around.mass @ beta
+        for rows in pieces(len(q)):
+            mean, mass = around.mean[SCALES.index(done)][rows], around.mass[rows]
+            # All models at once, whatever their scale: a product of another width rounds otherwise, and then the labels
+            # of a held-out fold, which move other models' scales, would show in its last digits.
+            beta = (_relative(q[rows], mean, kept) @ every)[:, here]
+            inverse = np.divide(mass, mean, out=np.zeros(len(mass)), where=mean > 0)
+            gamma[rows, here] = beta * inverse[:, None]
+            shift[here] += mass @ beta
     return gamma, shift

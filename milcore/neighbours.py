@@ -7,7 +7,7 @@ care: a node of m cells fills its neighbour list first with its own cells, then 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,15 +19,17 @@ from scipy import sparse
 from milcore.cohort import Cohort
 from milcore.errors import MilError
 from milcore.folder import whole
+from milcore.matrix import on_disk
 from milcore.preprocess import moments
 
-__all__ = ["NEIGHBOURS", "Graph", "graph", "interpolated", "nearest", "standardised"]
+__all__ = ["NEIGHBOURS", "Graph", "graph", "interpolated", "nearest", "pieces", "standardised"]
 
 NEIGHBOURS = 15  # as in covarying neighbourhood analysis and UMAP
 EXACT = 20_000**2  # pairs of points up to which neighbours are searched exhaustively
 PLACED_BY = 5  # points that a value elsewhere is taken from
 AT_ONCE = 1 << 24  # numbers gathered at a time: bounds memory
-SEARCHED = 1 << 15  # points whose neighbours are searched between two looks at whether to stop
+ROWS = 1 << 15  # cells or nodes at a time, where something large is made of each
+VERSION = 2  # of graphs that are kept; those before had lost neighbours of cells that equal others
 PROBED = 12  # lists visited of the about sqrt(nodes) lists of the coarse index
 
 
@@ -50,7 +52,7 @@ def graph(
 ) -> Graph:
     """The graph of a cohort's cells by their prepared features x (N, any), of which `key` says how they were prepared;
     found in the cohort's folder when it was made before, and left there if not."""
-    file = cohort.derived("graph", f"{key} {NEIGHBOURS}", "npz")
+    file = cohort.derived("graph", f"{key} {NEIGHBOURS} {VERSION}", "npz")
     if file is not None and file.exists():
         with contextlib.suppress(
             OSError, EOFError, ValueError, KeyError, BadZipFile
@@ -62,13 +64,18 @@ def graph(
     return made
 
 
+def pieces(rows: int) -> Iterator[slice]:
+    """So many rows, some at a time."""
+    return (slice(begin, min(begin + ROWS, rows)) for begin in range(0, rows, ROWS))
+
+
 def standardised(cohort: Cohort, x: np.ndarray) -> np.ndarray:
     """(N, any) float32 features with mean 0 and sd 1 over all cells, missing values at 0."""
     mean, sd = moments(x, cohort.offsets).scale(np.ones((1, cohort.B), bool))
-    x = x - mean
-    x /= sd
-    np.nan_to_num(x, copy=False, nan=0.0)
-    return x
+    out = on_disk(x.shape)
+    for rows in pieces(len(x)):
+        out[rows] = np.nan_to_num((x[rows] - mean) / sd, nan=0.0)
+    return out
 
 
 def nearest(
@@ -83,12 +90,12 @@ def nearest(
     flat = faiss.IndexFlatL2(points.shape[1])
     index = flat if len(points) * len(queries) <= EXACT else _coarse(flat, points)
     index.add(points)
-    square, found = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
-    for begin in range(0, len(queries), SEARCHED):
-        share(begin / len(queries))
-        rows = slice(begin, begin + SEARCHED)
-        square[rows], found[rows] = index.search(queries[rows], k)
-    return _no_gaps(found), np.sqrt(np.maximum(square, 0))
+    distance, found = on_disk((len(queries), k)), on_disk((len(queries), k), np.int32)
+    for rows in pieces(len(queries)):
+        share(rows.start / len(queries))
+        square, found[rows] = index.search(queries[rows], k)
+        distance[rows] = np.sqrt(np.maximum(square, 0))
+    return _no_gaps(found), distance
 
 
 def interpolated(points: np.ndarray, values: np.ndarray, queries: np.ndarray) -> np.ndarray:
@@ -126,9 +133,10 @@ def _no_gaps(found: np.ndarray) -> np.ndarray:
 def _build(cohort: Cohort, x: np.ndarray, share: Callable[[float], None]) -> Graph:
     x = standardised(cohort, x)
     node, first, size = _distinct(x)
-    points = x[first]
-    neighbours, distances = nearest(points, points, NEIGHBOURS + 1, share)
-    neighbours, distances = _itself_first(neighbours.astype(np.int32), distances)
+    points = on_disk((len(first), x.shape[1]))
+    for rows in pieces(len(first)):
+        points[rows] = x[first[rows]]
+    neighbours, distances = _itself_first(*nearest(points, points, NEIGHBOURS + 1, share))
     return Graph(node, size, points, neighbours, distances, _step(neighbours, size))
 
 
@@ -159,18 +167,38 @@ def _itself_first(neighbours: np.ndarray, distances: np.ndarray) -> tuple[np.nda
 
 def _step(neighbours: np.ndarray, size: np.ndarray) -> sparse.csr_array:
     """Row-stochastic diffusion between nodes: each cell links to itself and its k nearest, links count both ways."""
+    one_way = _links(neighbours, size)
+    other = sparse.csr_array(one_way.T)
+    most, end = 2 * one_way.nnz, 0
+    data, indices, indptr = on_disk((most,)), on_disk((most,), np.int32), np.zeros(len(size) + 1, np.int32)
+    for rows in pieces(len(size)):
+        both = one_way[rows] + other[rows]
+        here = slice(end, end := end + both.nnz)
+        data[here], indices[here] = both.data / np.repeat(both.sum(1), np.diff(both.indptr)), both.indices
+        indptr[rows.start + 1 : rows.stop + 1] = here.start + both.indptr[1:]
+    return sparse.csr_array((data[:end], indices[:end], indptr), shape=one_way.shape)
+
+
+def _links(neighbours: np.ndarray, size: np.ndarray) -> sparse.csr_array:
+    """(M, M) links of the cells of each node to other nodes."""
     M, places = neighbours.shape
-    size = size.astype(np.int32)
-    room = np.cumsum(size[neighbours], 1, dtype=np.int32)  # places filled after each neighbour
-    np.minimum(room, NEIGHBOURS + 1, out=room)
-    links = np.diff(room, axis=1, prepend=np.int32(0)).astype(np.float32)  # (M, places) links of one cell
-    links *= size[:, None]
-    begin = np.arange(0, links.size + 1, places, dtype=neighbours.dtype)
-    one_way = sparse.csr_array((links.ravel(), neighbours.ravel(), begin), shape=(M, M))
+    links, to = on_disk(neighbours.shape), on_disk(neighbours.shape, np.int32)
+    for rows in pieces(M):
+        filled = np.minimum(
+            np.cumsum(size[neighbours[rows]], 1), NEIGHBOURS + 1
+        )  # places, after each neighbour
+        links[rows] = np.diff(filled, axis=1, prepend=0) * size[rows, None]
+        to[rows] = neighbours[rows]  # a copy: what follows moves numbers
+    begin = np.arange(0, links.size + 1, places, dtype=np.int32)
+    one_way = sparse.csr_array((links.ravel(), to.ravel(), begin), shape=(M, M))
     one_way.eliminate_zeros()
-    both = sparse.csr_array(one_way + one_way.T)
-    both.data /= np.repeat(both.sum(1), np.diff(both.indptr))
-    return both
+    return one_way
+
+
+def _laid_down(array: np.ndarray) -> np.ndarray:
+    out = on_disk(array.shape, array.dtype.type)
+    out[...] = array
+    return out
 
 
 def _write(file: Path, made: Graph) -> None:
@@ -180,9 +208,12 @@ def _write(file: Path, made: Graph) -> None:
 
 def _read(file: Path, cohort: Cohort, x: np.ndarray) -> Graph:
     with np.load(file, allow_pickle=False) as saved:
-        node, size, neighbours, distances = (saved[k] for k in ("node", "size", "neighbours", "distances"))
+        node, size, neighbours, distances = (
+            _laid_down(saved[part]) for part in ("node", "size", "neighbours", "distances")
+        )
     if len(node) != cohort.N:
         raise ValueError(file)
-    points = np.empty((len(size), x.shape[1]), np.float32)
-    points[node] = standardised(cohort, x)
+    points, every = on_disk((len(size), x.shape[1])), standardised(cohort, x)
+    for rows in pieces(len(node)):
+        points[node[rows]] = every[rows]
     return Graph(node, size, points, neighbours, distances, _step(neighbours, size))

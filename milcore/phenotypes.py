@@ -16,7 +16,7 @@ import pandas as pd
 from scipy import sparse
 
 from milcore.cohort import Cohort
-from milcore.neighbours import NEIGHBOURS, Graph, nearest
+from milcore.neighbours import NEIGHBOURS, Graph, nearest, pieces
 
 __all__ = ["Phenotypes", "phenotypes"]
 
@@ -78,11 +78,16 @@ def _means(kind: np.ndarray, cells: Graph) -> np.ndarray:
 def _moments(kind: np.ndarray, cells: Graph) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(P, F) means and variances of the standardised features of each kind (N,), and the number of its cells (P,)."""
     shape = (int(kind.max()) + 1, len(cells.size))
-    member = sparse.csr_array((np.ones(len(kind)), (kind, cells.node)), shape=shape)
+    member = sparse.csc_array((np.ones(len(kind)), (kind, cells.node)), shape=shape)
     count = np.bincount(kind, minlength=shape[0])
     some = np.maximum(count, 1)[:, None]
-    mean = member @ cells.points.astype(float) / some
-    return mean, np.maximum(member @ cells.points.astype(float) ** 2 / some - mean**2, 0), count
+    total, square = np.zeros((2, shape[0], cells.points.shape[1]))
+    for rows in pieces(len(cells.size)):
+        points, here = cells.points[rows].astype(float), member[:, rows]
+        total += here @ points
+        square += here @ points**2
+    mean = total / some
+    return mean, np.maximum(square / some - mean**2, 0), count
 
 
 # ---------------------------------------------------------------- groups

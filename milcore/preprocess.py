@@ -12,6 +12,7 @@ import numpy as np
 
 from milcore.cohort import Cohort
 from milcore.errors import MilError
+from milcore.matrix import on_disk
 from milcore.surroundings import nearby, regions
 
 __all__ = ["Moments", "Preparation", "moments", "named", "preparation"]
@@ -41,7 +42,7 @@ class Preparation:
         """(N, F') float32, missing values still NaN: transformed, wild values drawn in, with centre "region" less the
         median of the cell's region (against differences of staining; it also hides what sets whole regions apart), and
         with `context` > 0 followed by the means of so many nearest cells (F' = 2 F)."""
-        x = np.empty(cohort.features.shape, np.float32)
+        x = on_disk(cohort.features.shape)
         for start in range(0, len(x), CHUNK):
             rows = slice(start, start + CHUNK)
             x[rows] = self.values(cohort.features[rows])

@@ -3,8 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from milcore import neighbours
+from milcore import matrix, neighbours
 from milcore.cohort import Cohort
+from milcore.neighbourhood import abundance
 from milcore.neighbours import NEIGHBOURS, nearest, standardised
 from tests.planted import graph_of, planted
 
@@ -41,6 +42,30 @@ def test_equal_cells_are_one_node_and_fill_their_own_lists() -> None:
     assert len(made.size) == 3
     assert made.size.sum() == 600
     np.testing.assert_allclose(made.step.toarray(), np.eye(3), atol=1e-6)  # 16 places, 200 cells of one's own
+
+
+def test_a_graph_with_equal_cells_names_each_neighbour_once_and_is_the_same_once_kept(tmp_path) -> None:
+    x = np.random.default_rng(0).integers(0, 12, (600, 2)).astype(np.float32)
+    cohort = Cohort.of(x, np.repeat(["a", "b", "c"], 200)).save(tmp_path / "cohort")
+    made, again = graph_of(cohort, "none"), graph_of(cohort, "none")
+    assert (np.diff(np.sort(made.neighbours, 1), axis=1) > 0).all()
+    np.testing.assert_array_equal(made.neighbours, again.neighbours)
+    np.testing.assert_array_equal(made.step.toarray(), again.step.toarray())
+
+
+def test_what_lies_on_disk_and_is_made_piece_by_piece_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = planted(1)
+    everyone, seen, kernels = np.ones(case.cohort.B, bool), [], []
+    for least, rows in ((matrix.LARGE, neighbours.ROWS), (1, 100)):
+        monkeypatch.setattr(matrix, "LARGE", least)
+        monkeypatch.setattr(neighbours, "ROWS", rows)
+        made = graph_of(case.cohort)
+        around = abundance(made, case.cohort.offsets, everyone, lambda share: None)
+        seen.append((made.points, made.neighbours, made.distances, made.step.toarray(), around.mean))
+        kernels.append(around.kernels)
+    for one, other in zip(*seen, strict=True):
+        np.testing.assert_array_equal(one, other)
+    np.testing.assert_allclose(*kernels, rtol=1e-5, atol=1e-5)
 
 
 def test_missing_values_stand_at_the_mean() -> None:
