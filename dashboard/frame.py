@@ -38,6 +38,10 @@ def navigation() -> Page:
         st.html('<p class="mil-logo">Milscope</p>')
         for name, page in pages.items():  # icons of the pages themselves would be fetched from a network
             st.page_link(page, icon=f":material/{'check' if ready[name] else 'remove'}:", width="stretch")
+        if state.providers():
+            who = st.user.get("email") or st.user.get("name") or "someone without an address"
+            widgets.quiet(f"Logged in as {theme.short(who, 40)}.")
+            st.button("Log out", on_click=st.logout)
     return st.navigation(list(pages.values()), position="hidden")
 
 

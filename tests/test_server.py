@@ -114,6 +114,9 @@ def test_people_who_log_in_see_their_own_work_alone(lab: tuple[str, str, Workspa
         assert not carl.go().errors
         assert "Try the sample cohort" in carl.labels(), "a link of Anna's opens nothing for Carl"
         assert load.mark("anna") not in carl.words()
+        assert "carl@lab.org" in carl.words()
+        carl.press("Log out")
+        assert carl.redirect == "/auth/logout"
 
 
 def test_a_login_that_nobody_gave_is_none(lab: tuple[str, str, Workspace]) -> None:
