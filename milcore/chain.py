@@ -54,6 +54,8 @@ def analyse(
     beside = covariates(cohort, task, asked=settings.covariates, labels=settings.labels)
     with progress.stage("neighbours"):
         ready, x, cells = _prepared(cohort, settings, progress)
+    with progress.stage("umap"):  # first, where it was prepared
+        coordinates = _map(cohort, settings, cells, progress)
     measured, notes = moments(x, cohort.offsets), shifted(x[:, : cohort.F], regions(cohort), cohort.names)
     members: dict[str, Member] = {}
     with progress.stage("neighbourhood"):
@@ -63,16 +65,13 @@ def analyse(
         else:
             pairs = neighbourhood.pair_models(around.kernels, case.plan, task)
             _, unseen = neighbourhood.everywhere(around, [], pairs, kept)
-    with progress.stage("umap"):  # early, as the first ranking is: neither waits for the networks
-        coordinates = _map(cohort, settings, cells, progress)
     for name in [name for name in _rule(settings) if name != "neighbourhood"]:
         with progress.stage(name):
             members[name] = _networks(case, name, x, measured, progress)
     with progress.stage("evidence"):
         explained = _explained(case, members)
     with progress.stage("phenotypes"):
-        features = named(cohort, context=settings.context)
-        groups = phenotypes(cohort, cells, features, seed=settings.seed)
+        features, groups = named(cohort, context=settings.context), _groups(cohort, settings, cells)
     with progress.stage("validation"):
         judged = judge(
             *(case, around, measured, explained),
@@ -101,14 +100,16 @@ def analyse(
 
 
 def prepare(cohort: Cohort, progress: Progress | None = None) -> None:
-    """Leaves in a cohort's folder what an analysis with the usual settings begins with: the neighbour graph and the map
-    of its cells. Neither knows a label. MilError where memory is short."""
+    """Leaves in a cohort's folder what an analysis with the usual settings begins with: the neighbour graph, the map
+    and the groups of its cells. They know no label. MilError where memory is short."""
     progress, settings = progress or Progress(), Settings(target="")
     memory.spare(needs(cohort, settings), "Preparing these cells", cells=cohort.N)
     with progress.stage("neighbours"):
         _, _, cells = _prepared(cohort, settings, progress)
     with progress.stage("umap"):
         _map(cohort, settings, cells, progress)
+    with progress.stage("phenotypes"):
+        _groups(cohort, settings, cells)
 
 
 def lay_out(
@@ -148,6 +149,11 @@ def _map(cohort: Cohort, settings: Settings, cells: Graph, progress: Progress) -
     if (brought := of_file(cohort)) is not None:
         return brought
     return cohort_map(cohort, cells, _how(settings), seed=settings.seed, share=progress.share)
+
+
+def _groups(cohort: Cohort, settings: Settings, cells: Graph) -> Phenotypes:
+    features = named(cohort, context=settings.context)
+    return phenotypes(cohort, cells, features, _how(settings), seed=settings.seed)
 
 
 def _how(settings: Settings) -> str:

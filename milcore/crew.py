@@ -21,12 +21,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from milcore.errors import Cancelled, MilError
 from milcore.folder import refused
 
-__all__ = ["HERE", "Crew", "cluster"]
+__all__ = ["HERE", "THREADS", "Crew", "cluster"]
 
+THREADS = torch.get_num_threads()  # of this process, as OMP_NUM_THREADS has it
 TRAVELS = 1 << 20  # bytes of the largest array that is sent
 POLL = 0.1  # seconds between two words of how far the parts are
 PATIENCE = 20  # seconds until a scheduler has answered

@@ -9,15 +9,18 @@ import mmap
 import os
 import tempfile
 import weakref
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from milcore.folder import refused
+from milcore.errors import MilError
+from milcore.folder import refused, whole
 
-__all__ = ["Matrix", "Nameless", "Written", "digest_of", "on_disk"]
+__all__ = ["Matrix", "Nameless", "Written", "digest_of", "kept_array", "on_disk"]
 
 BYTES_AT_ONCE = 1 << 24  # hashed, or copied, in one go
 LARGE = 1 << 24  # bytes of an array, from which on it is worth a file
@@ -72,6 +75,23 @@ def on_disk(shape: tuple[int, ...], dtype: type = np.float32) -> np.ndarray:
     file = Nameless()
     file.reserve(size)
     return np.frombuffer(mmap.mmap(file.fd, size), dtype).reshape(shape)
+
+
+def kept_array(
+    file: Path | None, shape: tuple[int, ...], dtype: type, make: Callable[[], np.ndarray]
+) -> np.ndarray:
+    """What `make` makes, of such a shape and type; found in the file where it was made before, and left there if not. A
+    damaged one is made anew."""
+    if file is not None and file.exists():
+        with suppress(OSError, EOFError, ValueError):
+            found = np.load(file, allow_pickle=False)
+            if found.shape == shape and found.dtype == dtype:
+                return found
+    made = make()
+    if file is not None:
+        with suppress(OSError, MilError), whole(file) as part, part.open("wb") as out:
+            np.save(out, made)
+    return made
 
 
 def _nameless(folder: str) -> int:

@@ -9,13 +9,15 @@ small ridge regression. Being linear in R, its score is carried back to the cell
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from scipy import sparse
 from threadpoolctl import threadpool_limits
 
-from milcore.crew import HERE, Crew
+from milcore.crew import HERE, THREADS, Crew
 from milcore.folds import Plan
 from milcore.matrix import on_disk
 from milcore.neighbours import Graph, pieces
@@ -116,11 +118,15 @@ def _diffused(graph: Graph, start: sparse.csr_array, steps: int) -> Iterator[tup
     q, other = on_disk(start.shape), on_disk(start.shape)
     for rows in pieces(len(q)):
         q[rows] = start[rows].astype(np.float32).toarray()
-    for done in range(1, steps + 1):
-        for rows in pieces(len(q)):
-            other[rows] = graph.step[rows] @ q
-        q, other = other, q
-        yield done, q
+    with ThreadPoolExecutor(THREADS) as pool:
+        for done in range(1, steps + 1):
+            list(pool.map(partial(_step, graph, q, other), pieces(len(q))))
+            q, other = other, q
+            yield done, q
+
+
+def _step(graph: Graph, q: np.ndarray, to: np.ndarray, rows: slice) -> None:
+    to[rows] = graph.step[rows] @ q
 
 
 def _kernel(q: np.ndarray, mean: np.ndarray, mass: np.ndarray, kept: np.ndarray) -> np.ndarray:

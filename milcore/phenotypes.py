@@ -16,6 +16,7 @@ import pandas as pd
 from scipy import sparse
 
 from milcore.cohort import Cohort
+from milcore.matrix import kept_array
 from milcore.neighbours import NEIGHBOURS, Graph, nearest, pieces
 
 __all__ = ["Phenotypes", "phenotypes"]
@@ -44,9 +45,12 @@ class Phenotypes:
     how: str
 
 
-def phenotypes(cohort: Cohort, cells: Graph, features: Sequence[str], *, seed: int) -> Phenotypes:
-    """The phenotypes of a cohort, the most frequent first; `features` name the columns of the graph's points."""
-    alike = _leiden(cells, seed)[cells.node]
+def phenotypes(cohort: Cohort, cells: Graph, features: Sequence[str], key: str, *, seed: int) -> Phenotypes:
+    """The phenotypes of a cohort, the most frequent first; `features` name the columns of the graph's points, and `key`
+    says how they were prepared. Leiden's groups are kept in the cohort's folder."""
+    file = cohort.derived("groups", f"{key} {seed} {NEIGHBOURS}", "npy")
+    group = kept_array(file, (len(cells.size),), np.int32, lambda: _leiden(cells, seed).astype(np.int32))
+    alike = group[cells.node]
     if "cell_type" in cohort.cells:
         types = cohort.cells["cell_type"].cat
         kind, names = _states(
@@ -107,10 +111,17 @@ def _leiden(cells: Graph, seed: int) -> np.ndarray:
 
 
 def _groups(links: sparse.csr_array, size: np.ndarray, seed: int) -> np.ndarray:
-    """(M,) groups of linked nodes, between FEWEST and MOST of them where the graph allows it."""
+    """(M,) groups of linked nodes by modularity, between FEWEST and MOST of them where the graph allows it."""
+    import igraph
+
+    upper = sparse.triu(links, 1).tocoo()
+    network = igraph.Graph(n=links.shape[0], edges=np.column_stack(upper.coords))
+    network.es["weight"] = upper.data.tolist()
     resolution, tried = FINEST, []
     for _ in range(TRIES):
-        tried.append(_without_tiny(_communities(links, resolution, seed), links, size))
+        igraph.set_random_number_generator(random.Random(seed))
+        found = network.community_leiden("modularity", weights="weight", resolution=resolution)
+        tried.append(_without_tiny(np.array(found.membership), links, size))
         found = int(tried[-1].max()) + 1
         if FEWEST <= found <= MOST:
             break
@@ -141,17 +152,6 @@ def _links(near: np.ndarray) -> sparse.csr_array:
     one_way = sparse.csr_array((np.ones(M * k), near.ravel(), np.arange(M + 1) * k), shape=(M, M))
     one_way.sum_duplicates()
     return sparse.csr_array(one_way + one_way.T)
-
-
-def _communities(links: sparse.csr_array, resolution: float, seed: int) -> np.ndarray:
-    """(M,) Leiden's groups by modularity."""
-    import igraph
-
-    upper = sparse.triu(links, 1).tocoo()
-    network = igraph.Graph(n=links.shape[0], edges=np.column_stack(upper.coords))
-    igraph.set_random_number_generator(random.Random(seed))
-    found = network.community_leiden("modularity", weights=upper.data.tolist(), resolution=resolution)
-    return np.array(found.membership)
 
 
 def _without_tiny(group: np.ndarray, links: sparse.csr_array, size: np.ndarray) -> np.ndarray:

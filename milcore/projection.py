@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from milcore.cohort import MAPPED, Cohort
 from milcore.errors import MilError
-from milcore.folder import whole
+from milcore.matrix import kept_array
 from milcore.neighbours import NEIGHBOURS, Graph, interpolated, nearest
 
 __all__ = ["LANDMARKS", "USUAL", "Layout", "cohort_map", "of_file", "umap_map"]
@@ -62,16 +62,8 @@ def cohort_map(
     """(N, 2) float32, the usual map of the cells of a graph, of which `key` says how its features were prepared; found
     in the cohort's folder when it was made before, and left there if not."""
     file = cohort.derived("map", f"{key} {seed} {LANDMARKS} {EPOCHS}", "npy")
-    if file is not None and file.exists():
-        with suppress(OSError, EOFError, ValueError):  # a damaged file is made anew
-            places = np.load(file, allow_pickle=False)
-            if places.shape == (cohort.N, 2) and places.dtype == np.float32:
-                return places
-    made = umap_map(graph, cohort.owner, seed=seed, share=share)
-    if file is not None:
-        with suppress(OSError, MilError), whole(file) as part, part.open("wb") as out:
-            np.save(out, made)
-    return made
+    make = partial(umap_map, graph, cohort.owner, seed=seed, share=share)
+    return kept_array(file, (cohort.N, 2), np.float32, make)
 
 
 def umap_map(

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from milcore.crew import HERE, Crew
+from milcore.crew import HERE, THREADS, Crew
 from milcore.errors import MilError
 from milcore.folds import Plan
 from milcore.models import POOLINGS, Networks
@@ -38,7 +38,6 @@ RATE = 1e-2
 DECAY = 1.0  # strong: cohorts are small (inner log-loss on Keren and MUSK1 halves against 1e-4)
 ROWS = 1 << 16  # cells scored at a time
 BLOCK = 1 << 20  # about so many cells, of whole patients, are a part of the scoring
-THREADS = torch.get_num_threads()  # stacks trained at a time
 TRAINING = 0.85  # of the time, beside scoring
 
 

@@ -48,7 +48,7 @@ def test_without_types_groups_are_pure_and_named_by_their_markers(
     mixed: tuple[Cohort, Graph, np.ndarray],
 ) -> None:
     cohort, cells, truth = mixed
-    found = phenotypes(untyped(cohort), cells, NAMES, seed=0)
+    found = phenotypes(untyped(cohort), cells, NAMES, "test", seed=0)
     assert len(set(found.names)) == len(found.names) <= module.MOST
     rare = truth == 1
     best = np.bincount(found.kind[rare]).argmax()
@@ -66,7 +66,7 @@ def test_a_given_type_is_parted_where_a_marker_sets_a_state_apart(
     mixed: tuple[Cohort, Graph, np.ndarray],
 ) -> None:
     cohort, cells, truth = mixed
-    found = phenotypes(cohort, cells, NAMES, seed=0)
+    found = phenotypes(cohort, cells, NAMES, "test", seed=0)
     kind = np.array(found.names)[found.kind]
     assert (kind[:50] == module.UNTYPED).all()
     assert (truth[kind == "T cell, PD-1+"] == 1).mean() > 0.95
@@ -80,7 +80,7 @@ def test_means_are_of_the_cells_and_frequent_ones_come_first(
     mixed: tuple[Cohort, Graph, np.ndarray],
 ) -> None:
     cohort, cells, _ = mixed
-    found = phenotypes(cohort, cells, NAMES, seed=0)
+    found = phenotypes(cohort, cells, NAMES, "test", seed=0)
     assert (np.diff(np.bincount(found.kind)) <= 0).all()
     for k in range(len(found.names)):
         expected = cells.points[cells.node[found.kind == k]].mean(0)
@@ -89,7 +89,7 @@ def test_means_are_of_the_cells_and_frequent_ones_come_first(
 
 def test_the_same_seed_gives_the_same_groups(mixed: tuple[Cohort, Graph, np.ndarray]) -> None:
     cohort, cells, _ = mixed
-    one, other = (phenotypes(untyped(cohort), cells, NAMES, seed=5) for _ in range(2))
+    one, other = (phenotypes(untyped(cohort), cells, NAMES, "test", seed=5) for _ in range(2))
     assert (one.kind == other.kind).all()
     assert one.names == other.names
 
@@ -100,7 +100,7 @@ def test_landmarks_find_the_same_groups(
     cohort, cells, truth = mixed
     monkeypatch.setattr(module, "WHOLE", 100)
     monkeypatch.setattr(module, "LANDMARKS", 2000)
-    found = phenotypes(untyped(cohort), cells, NAMES, seed=0)
+    found = phenotypes(untyped(cohort), cells, NAMES, "test", seed=0)
     rare = truth == 1
     best = np.bincount(found.kind[rare]).argmax()
     assert (found.kind[rare] == best).mean() > 0.9

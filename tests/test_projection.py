@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from milcore import neighbours, projection
+from milcore import neighbours, phenotypes, projection
 from milcore.chain import lay_out, prepare
 from milcore.cohort import Cohort
 from milcore.errors import MilError
@@ -98,6 +98,7 @@ def test_what_was_prepared_is_found_and_a_damaged_map_is_made_anew(monkeypatch, 
     monkeypatch.setattr(projection, "umap_map", made)
     prepare(cohort)
     monkeypatch.setattr(neighbours, "_build", None)  # not called again
+    monkeypatch.setattr(phenotypes, "_leiden", None)
     prepare(cohort)
     assert asked == [0]
     (file,) = cohort.path.glob("map-*.npy")

@@ -15,7 +15,7 @@ from milcore.errors import MilError
 if TYPE_CHECKING:
     from milcore.cohort import Cohort
 
-PREPARED = ("neighbours", "umap")
+PREPARED = ("neighbours", "umap", "phenotypes")
 LAST = ("evidence", "phenotypes", "validation", "drivers", "saving")
 EFFORTS = {"quick": "Quick", "standard": "Standard", "thorough": "Thorough"}
 POOLINGS = {
@@ -79,7 +79,9 @@ def _follow(key: str) -> None:
         widgets.finding(f"Training on “{target}”: a first ranking is there, the final one follows.")
     ahead = state.newest_job("prepare", cohort=job.request["cohort"])
     if job.state == "queued" and ahead is not None and not ahead.over:
-        widgets.say("It begins with the neighbours and the map of all cells, which are being made.")
+        widgets.say(
+            "It begins with the neighbours, the map and the groups of all cells, which are being made."
+        )
         widgets.progress(ahead, PREPARED)
     else:
         widgets.progress(job, _stages(job.request["settings"]))
@@ -98,7 +100,7 @@ def _stages(settings: dict[str, Any]) -> tuple[str, ...]:
     """What training goes through, in order."""
     pooling = settings["pooling"]
     member = {"auto": ("attention",), "neighbourhood": ()}.get(pooling, (pooling,))
-    stages = ("neighbours", "neighbourhood", "umap", *member, *LAST)
+    stages = ("neighbours", "umap", "neighbourhood", *member, *LAST)
     return (*stages[:-1], "whole null", stages[-1]) if settings["effort"] == "thorough" else stages
 
 
