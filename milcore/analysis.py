@@ -212,7 +212,8 @@ class Analysis:
             seal(part)
             if also is not None:
                 also(part)
-        return Analysis.open(folder)
+        cohort = self.cohort if self.cohort.path else Cohort.open(folder / "cohort")
+        return _read(folder, _facts(folder), cohort, self.cells)
 
     @classmethod
     def open(cls, folder: Path) -> Analysis:
@@ -222,7 +223,7 @@ class Analysis:
         checked(folder, "analysis", MEND)
         cohort = Cohort.open(folder / facts["cohort"]["path"])
         try:
-            return _read(folder, facts, cohort)
+            return _read(folder, facts, cohort, _cells(folder, cohort))
         except DAMAGE as error:
             problem = f"The analysis in '{folder.name}' is damaged: {error}"
             raise Damaged(problem, str(folder), MEND) from None
@@ -277,9 +278,17 @@ def _by_patient(analysis: Analysis) -> pd.DataFrame:
 
 def _in_input_order(cells: pd.DataFrame, cohort: Cohort) -> pa.Table:
     """One row for each input row; rows that belong to no patient are empty."""
+    table = pa.Table.from_pandas(cells, preserve_index=False)
+    if _as_read(cohort):
+        return table
     place = np.full(cohort.inputs, -1)
     place[cohort.order] = np.arange(cohort.N)
-    return pa.Table.from_pandas(cells, preserve_index=False).take(pa.array(place, mask=place < 0))
+    return table.take(pa.array(place, mask=place < 0))
+
+
+def _as_read(cohort: Cohort) -> bool:
+    """Whether the cells are all the input rows, in their order: then a copy of the table is spared."""
+    return cohort.inputs == cohort.N and bool((cohort.order == np.arange(cohort.N)).all())
 
 
 def _facts(folder: Path) -> dict[str, Any]:
@@ -302,9 +311,17 @@ def _facts(folder: Path) -> dict[str, Any]:
     return facts
 
 
-def _read(folder: Path, facts: dict[str, Any], cohort: Cohort) -> Analysis:
+def _cells(folder: Path, cohort: Cohort) -> pd.DataFrame:
+    """A row for every cell, in the cohort's order."""
     stored = pd.read_parquet(folder / "cells.parquet")
-    cells = stored.take(cohort.order).reset_index(drop=True)
+    if len(stored) != cohort.inputs:
+        problem = f"{len(stored)} cells where there were {cohort.inputs} rows"
+        raise ValueError(problem)
+    return stored if _as_read(cohort) else stored.take(cohort.order).reset_index(drop=True)
+
+
+def _read(folder: Path, facts: dict[str, Any], cohort: Cohort, cells: pd.DataFrame) -> Analysis:
+    """The analysis of a folder with its `cells`, which whoever has just written them need not read again."""
     names = tuple(facts["pooling"]["members"])
     if unknown := sorted(set(names) - set(RULES)):
         problem = f"'{unknown[0]}' is no member"

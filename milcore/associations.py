@@ -27,7 +27,7 @@ SCALE = (
     1  # among SCALES: 3 steps, where planted groups of .1 to 1 % were all found (tests/accuracy/validity.md)
 )
 BINS = 500  # of the size of a correlation
-AT_ONCE = 4_000_000  # correlations held at a time
+AT_ONCE = 1_000_000  # correlations held at a time
 MOST = 400_000_000  # correlations in all: fewer permutations where there are very many cells
 LEAST_PERMUTATIONS = 100
 
