@@ -16,9 +16,7 @@ def main() -> None:
     page = frame.navigation()
     frame.top()
     page.run()
-    if (
-        state.arrive()
-    ):  # it ended while the page was drawn: too late for `arrive` above, too early to be followed
+    if state.arrive():  # it ended while the page was drawn, so that nothing follows it
         st.rerun()
     state.write_url()
 
