@@ -123,8 +123,8 @@ def test_run_talks(tiny_run: Run) -> None:
     order = [
         "reading",
         "neighbours",
-        "neighbourhood",
         "umap",
+        "neighbourhood",
         "attention",
         "evidence",
         "phenotypes",

@@ -21,6 +21,7 @@ from milcore.training import Settings
 from tests.accuracy import ELEMENTAL
 
 PLANTED = {"PD-1", "Ki67", "GranzymeB"}
+TOGETHER = pytest.mark.xdist_group("response")  # in one process: they share an analysis
 NO_MAP = ("milcore.projection.umap_map", lambda cells, owner, **_: np.zeros((len(owner), 2), np.float32))
 
 
@@ -77,6 +78,7 @@ def made() -> Analysis:
         return analysed(target="response")
 
 
+@TOGETHER
 def test_the_samples_response_is_predicted_and_a_new_user_finds_its_planted_cells(made: Analysis) -> None:
     """Along the screens: the verdict, the waterfall of each responder, its first group's name, the rule to count."""
     assert made.facts["scores"]["auroc"]["value"] >= 0.9
@@ -95,6 +97,7 @@ def test_the_samples_response_is_predicted_and_a_new_user_finds_its_planted_cell
     assert {term["feature"] for rule in made.facts["gating"]["rules"] for term in rule["terms"]} <= PLANTED
 
 
+@TOGETHER
 def test_the_samples_planted_phenotype_leads_every_table(made: Analysis) -> None:
     table = made.phenotypes.table.set_index("phenotype")
     planted = table["leave_out"].idxmax()
@@ -114,6 +117,7 @@ def test_the_samples_planted_phenotype_leads_every_table(made: Analysis) -> None
     json.dumps(made.facts, allow_nan=False)
 
 
+@TOGETHER
 def test_the_samples_rule_names_the_planted_markers_and_holds_out_of_fold(made: Analysis) -> None:
     found, truth = made.facts["gating"], pd.read_parquet(sample_data.TRUTH)["driver"].to_numpy()
     assert found["auroc"]["value"] >= 0.85
@@ -127,6 +131,7 @@ def test_the_samples_rule_names_the_planted_markers_and_holds_out_of_fold(made: 
     assert order["share_out_of_fold"].corr(pd.Series(planted), method="spearman") > 0.8
 
 
+@TOGETHER
 def test_phenotypes_are_kept_in_the_folder(made: Analysis, tmp_path: Path) -> None:
     again = made.save(tmp_path / "analysis")
     for name in ("table", "patients"):
