@@ -1,5 +1,5 @@
 # Short names. `run` and `test` are the two lines of README.md (a test holds them equal).
-.PHONY: run test check audit screenshots accuracy validity faults load bench bench-first bench-read bench-screen memory
+.PHONY: run test check audit screenshots accuracy validity faults load bench bench-first bench-read bench-screen memory scaling
 
 run:
 	{ python3 -m venv .venv || { echo "Python's venv is missing (Debian, Ubuntu: apt install python3-venv)" >&2; false; }; } && .venv/bin/python -m pip install -q -c constraints.txt -e . && .venv/bin/milscope
@@ -36,6 +36,9 @@ bench-first:
 
 memory:
 	.venv/bin/python -m tests.bench.memory
+
+scaling:
+	.venv/bin/python -m tests.bench.scaling
 
 bench-screen:
 	.venv/bin/python -m tests.bench.screen

@@ -11,7 +11,7 @@ from sklearn.manifold import trustworthiness
 from milcore.case import case_of
 from milcore.preprocess import moments
 from milcore.training import Settings
-from tests.bench import compare, memory, peers
+from tests.bench import compare, memory, peers, scaling
 from tests.planted import planted
 
 
@@ -66,3 +66,24 @@ def test_the_table_holds_medians_and_says_what_fails() -> None:
     table = compare.page({"machine": "a machine", "load": 0.0, "versions": {}, "matters": {"maps": about}})
     assert "| ours | 2.0 | 3 |" in table
     assert "theirs: fails (no module)" in table
+
+
+def test_what_was_found_goes_on_by_the_formula_that_the_page_names() -> None:
+    def run(**other: int) -> scaling.Run:
+        size = scaling.BASE | other
+        n, b = size["cells"] / 50_000, size["patients"] / 50
+        steps = {"neighbours": [3 * n**1.5, 60 * n], "diffusion": [n * b, 60 * n + 10 * n * b]}
+        return {"size": size, "load": 0.5, "code": "abc", "steps": steps}
+
+    runs = [run(cells=n) for n in (50_000, 200_000)]
+    runs += [run(**{what: size}) for what in ("patients", "features", "repeats") for size in (20, 100)]
+    assert scaling.growth(runs, "cells", "neighbours") == pytest.approx(1.5)
+    assert scaling.growth(runs, "patients", "diffusion") == pytest.approx(1)
+    assert scaling.growth(runs, "cells", "umap") is None
+    assert scaling.seconds(runs, "neighbours") == pytest.approx(3 * 10_000**1.5)
+    assert scaling.seconds(runs, "diffusion") == pytest.approx(10_000 * 10)
+    assert scaling.megabytes(runs, "diffusion") == pytest.approx(60 * 10_000 + 10 * 10_000 * 10)
+    table = scaling.page({"machine": "a machine", "runs": runs})
+    assert "| neighbours | 3.0 | 24.0 |" in table
+    assert "| diffusion | 20.0 | 1, 1.00 | 1, 1.00 | 27.8 | 1,562 | this computer |" in table
+    assert "time in neighbours (833 hours of one processor), memory in diffusion (1,562 GB)" in table

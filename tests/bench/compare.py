@@ -144,16 +144,16 @@ def repeated(step: Callable[[], None]) -> Callable[[], Facts]:
 # ---------------------------------------------------------------- neighbourhood
 
 
-def made_up(cells: int) -> Cohort:
-    """Cells of 40 features and ten kinds, 50 patients; half have 1 % of cells with four shifted features."""
-    draw, B = np.random.default_rng(0), 50
+def made_up(cells: int, patients: int = 50, features: int = 40) -> Cohort:
+    """Cells of ten kinds; half of the patients have 1 % of cells with four shifted features."""
+    draw, B = np.random.default_rng(0), patients
     owner = np.arange(cells) * B // cells
-    x = draw.standard_normal((cells, 40), np.float32)
-    x += (draw.normal(size=(10, 40)) * 1.5)[draw.integers(0, 10, cells)].astype(np.float32)
+    x = draw.standard_normal((cells, features), np.float32)
+    x += (draw.normal(size=(10, features)) * 1.5)[draw.integers(0, 10, cells)].astype(np.float32)
     x[np.ix_((owner % 2 == 1) & (draw.random(cells) < 0.01), np.arange(4))] += 3
     labels = np.array(["no", "yes"])[np.arange(B) % 2]
-    patients = pd.DataFrame({"patient": np.arange(B).astype(str), "response": labels})
-    return Cohort.of(x, owner.astype(str), patients=patients)
+    known = pd.DataFrame({"patient": np.arange(B).astype(str), "response": labels})
+    return Cohort.of(x, owner.astype(str), patients=known)
 
 
 def neighbourhoods(cells: int) -> Callable[[], Facts]:
