@@ -2,7 +2,7 @@
 
 A made-up cohort is written as one Parquet file a patient, then read, analysed and opened, each in a process of its own
 that looks at its anonymous memory (RssAnon of Linux: what is not backed by a file) fifty times a second. Rewrites
-memory.md and memory.json beside this file.
+memory.md and memory.json beside this file; sizes that are not measured anew stay.
 """
 
 from __future__ import annotations
@@ -171,8 +171,12 @@ def main() -> None:
         return
     kept: dict[str, Any] = {name: getattr(given, name) for name in ("features", "patients", "effort")}
     kept["machine"] = f"{platform.machine()}, {os.cpu_count()} processors, Python {platform.python_version()}"
-    kept["rows"] = [row for cells in given.cells for row in measured(cells, given)]
-    (HERE / "memory.json").write_text(json.dumps(kept, indent=1) + "\n")
+    file = HERE / "memory.json"
+    before = json.loads(file.read_text())["rows"] if file.exists() else []
+    rows = [row for row in before if row["cells"] not in given.cells]
+    rows += [row for cells in given.cells for row in measured(cells, given)]
+    kept["rows"] = sorted(rows, key=lambda row: row["cells"])
+    file.write_text(json.dumps(kept, indent=1) + "\n")
     (HERE / "memory.md").write_text(page(kept))
 
 
