@@ -131,7 +131,7 @@ def phenotype_rows(analysis: Analysis) -> pd.DataFrame:
 
 def _weighed(value: float) -> str:
     """An importance with two significant digits, whole from 10 on; what is next to nothing is 0."""
-    return f"{value:.0f}" if abs(value) >= 10 else f"{value:#.2g}" if abs(value) >= 0.001 else "0"
+    return f"{value:.0f}" if abs(value) >= 9.95 else f"{value:#.2g}" if abs(value) >= 0.001 else "0"
 
 
 def _fine(share: float) -> str:

@@ -28,6 +28,7 @@ from milcore.matrix import Written, digest_of
 __all__ = ["MAPPED", "TEXT", "Cohort", "Note", "alike"]
 
 VERSION = 2
+DERIVED = 3  # of what `derived` keeps: raise it when graphs, groups or maps come out otherwise
 MEND = "Read its tables again."
 TEXT = pd.StringDtype("pyarrow")  # text of N cells without N Python objects
 KEYS = {"patient": ["patient"], "region": ["patient", "region"]}  # what tells one bag from another
@@ -211,10 +212,11 @@ class Cohort:
 
     def derived(self, kind: str, how: str, ending: str) -> Path | None:
         """Where what was made of these cells, of a `kind` and in a way that `how` tells, is kept; None where the cohort
-        has no folder. Not among the files of the manifest: what is damaged there is made anew."""
+        has no folder. Not among the files of the manifest: what is damaged there, or was made by older code, is made
+        anew."""
         if self.path is None:
             return None
-        made = hashlib.blake2b(f"{self.fingerprint} {how}".encode(), digest_size=6).hexdigest()
+        made = hashlib.blake2b(f"{self.fingerprint} {DERIVED} {how}".encode(), digest_size=6).hexdigest()
         return self.path / f"{kind}-{made}.{ending}"
 
     def write_mapping(self, path: Path) -> None:

@@ -29,7 +29,6 @@ EXACT = 20_000**2  # pairs of points up to which neighbours are searched exhaust
 PLACED_BY = 5  # points that a value elsewhere is taken from
 AT_ONCE = 1 << 24  # numbers gathered at a time: bounds memory
 ROWS = 1 << 15  # cells or nodes at a time, where something large is made of each
-VERSION = 2  # of graphs that are kept; those before had lost neighbours of cells that equal others
 PROBED = 12  # lists visited of the about sqrt(nodes) lists of the coarse index
 
 
@@ -52,7 +51,7 @@ def graph(
 ) -> Graph:
     """The graph of a cohort's cells by their prepared features x (N, any), of which `key` says how they were prepared;
     found in the cohort's folder when it was made before, and left there if not."""
-    file = cohort.derived("graph", f"{key} {NEIGHBOURS} {VERSION}", "npz")
+    file = cohort.derived("graph", f"{key} {NEIGHBOURS}", "npz")
     if file is not None and file.exists():
         with contextlib.suppress(
             OSError, EOFError, ValueError, KeyError, BadZipFile

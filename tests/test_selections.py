@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from dashboard.selection import _weighed
 from milcore.analysis import Analysis
 from milcore.evidence import leave_group_out, member_scores, without_cells
 from milcore.selections import cohort_without, differences, patient_without
@@ -102,3 +103,10 @@ def test_one_what_if_at_200_000_cells_is_at_once() -> None:
         without_cells(some, mixture, offsets, gone, scores)
         used.append(time.process_time() - begun)
     assert min(used) < 0.1
+
+
+@pytest.mark.parametrize(
+    ("value", "said"), [(172.4, "172"), (9.97, "10"), (-6.0, "-6.0"), (-0.034, "-0.034"), (1e-5, "0")]
+)
+def test_importances_are_said_with_two_digits(value: float, said: str) -> None:
+    assert _weighed(value) == said

@@ -25,17 +25,11 @@ from milcore.errors import MilError
 from milcore.folder import aside
 from tests import load
 from tests.browsing import served
-from tests.provider import provider
+from tests.provider import configured, provider
 from tests.tiny import milscope
 from tests.visitor import Visitor
 
-AUTH = """[auth]
-redirect_uri = "http://here/oauth2callback"
-cookie_secret = "s"
-client_id = "c"
-client_secret = "s"
-server_metadata_url = "http://there/.well-known/openid-configuration"
-"""
+AUTH = configured("http://there", "http://here")
 
 
 def secrets(place: Path, text: str) -> Path:

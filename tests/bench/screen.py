@@ -41,8 +41,8 @@ ABOUT = """# Seconds on the screen
 in software, {cores} cores), medians, the number of turns in brackets; bytes of the WebSocket down and up; and how many
 times longer Plotly's Scattergl takes. With a thousand cells it is what a page of Streamlit, the browser and the camera
 take by themselves, whoever draws. Of what comes down, 45 kB are the component's script and the head of the message:
-Streamlit sends the script along each time. Beyond {peer:,} cells Scattergl is not asked: there one lasso takes it a
-minute. Load {load:.1f} before."""
+Streamlit sends the script along each time. Beyond {peer:,} cells Scattergl is not asked.
+Load {load:.1f} before."""
 HEAD = """| cells | | canvas | down, up | Scattergl | down, up | times |
 |---|---|---|---|---|---|---|"""
 WHAT_IF = "| what if these cells did not count, at 200,000 cells | |\n|---|---|"
