@@ -238,7 +238,7 @@ def _trust(analysis: Analysis) -> list[Block]:
         Table(("Score, out of fold", "value (95 % interval)"), (*rows, *_sides(analysis)), numbers=(1,)),
         Row((Figure(pictures.fit(analysis), caption), *_chance(analysis))),
     )
-    asked = (trust.whole_null(facts), trust.standing_out(facts), trust.reach_of(facts))
+    asked = (trust.spread(facts), trust.whole_null(facts), trust.standing_out(facts), trust.reach_of(facts))
     blocks += [Group(inner, pale=few), Words(MEANING[facts["task"]], "quiet")]
     blocks += [Words(words) for words in asked if words]
     return [*blocks, *_calibration(analysis), *_needed(analysis), *_confounders(facts)]

@@ -47,9 +47,10 @@ STANDING = (
     "the cohort, in nobody's score. A rare group can be certain here while no score beats chance."
 )
 KINDS = (
-    "AUROC: how often a cell of this kind is more important than any other cell; 0.5 is chance, below it the kind "
-    "argues against the positive class. Average precision: by chance the share of the cells. No interval: cells of one "
-    "patient are not independent. The column was never a feature."
+    "AUROC: how often a cell of this kind is more important than another cell; 0.5 is chance, below it the kind argues "
+    "the other way. Average precision: by chance the share of the cells. Cells without a value are not "
+    "counted, unless there is one value only. No interval: cells of one patient are not independent. The column was "
+    "never a feature."
 )
 
 
@@ -247,6 +248,30 @@ def whole_null(facts: Mapping[str, Any]) -> str:
     )
 
 
+def spread(facts: Mapping[str, Any]) -> str:
+    """One sentence: how far the leading score moves by training again alone; empty with one repeat."""
+    found = facts.get("scores", {}).get(facts["main"], {})
+    if facts.get("new") or facts["repeats"] < 2 or "spread" not in found:
+        return ""
+    low, high = (f"{value:.2f}" for value in found["spread"])
+    return (
+        f"Over the {facts['repeats']} repeats of the training, on the same patients, {outcome.main(facts)} went from "
+        f"{low} to {high}: not an interval."
+    )
+
+
+def members(facts: Mapping[str, Any]) -> str:
+    """One sentence: the models that were combined, with the weight and the score of each; empty where there is one."""
+    found = facts["pooling"]["members"]
+    if len(found) < 2:
+        return ""
+    each = [
+        f"{name} (weight {theme.two(one['weight'])}, alone {theme.interval(one['scores'][facts['main']])})"
+        for name, one in found.items()
+    ]
+    return f"Combined from {' and '.join(each)}."
+
+
 def needed(facts: Mapping[str, Any]) -> str:
     """One sentence: Milscope beside the best plain baseline, by the paired difference on the same patients."""
     plain, main = facts.get("baselines"), facts["main"]
@@ -309,12 +334,23 @@ def calibrated(facts: Mapping[str, Any]) -> str:
         if slope["low"] > 1
         else "not clearly too extreme or timid"
     )
-    words = f"Predictions are {how}: calibration slope {theme.interval(slope)}, 1 is right"
-    if "intercept" not in found:
-        return f"{words}."
-    off = found["intercept"]
-    level = "too high" if off["high"] < 0 else "too low" if off["low"] > 0 else "neither too high nor too low"
-    return f"{words}. On the whole they are {level}: intercept {theme.interval(off)}, 0 is right."
+    words = f"Predictions are {how}: calibration slope {theme.interval(slope)}, 1 is right."
+    if "intercept" in found:
+        off = found["intercept"]
+        level = _level(off) or "neither too high nor too low"
+        return f"{words} On the whole they are {level}: intercept {theme.interval(off)}, 0 is right."
+    if "intercepts" not in found:
+        return words
+    levels = {c: (_level(off), theme.interval(off)) for c, off in found["intercepts"].items()}
+    odd = [f"{theme.short(c, 30)} {level}, {off}" for c, (level, off) in levels.items() if level]
+    if not odd:
+        return f"{words} On the whole no class is clearly predicted too high or too low."
+    return f"{words} On the whole some classes are off (intercept, 0 is right): {'; '.join(odd)}."
+
+
+def _level(intercept: Mapping[str, float]) -> str:
+    """Which way predictions are off on the whole; empty where not clearly."""
+    return "too high" if intercept["high"] < 0 else "too low" if intercept["low"] > 0 else ""
 
 
 def distance(facts: Mapping[str, Any]) -> str:
@@ -420,12 +456,20 @@ def unseen(analysis: Analysis) -> list[str]:
     inside = " The networks’ scaling is learnt on training patients only." if networks else ""
     return [
         f"No {unit} was scored by a model that saw it: {patients:,} patients were dealt {dealt} into {folds} folds, "
-        f"and the model that scores one fold learns from the other {folds - 1}{together}.",
+        f"and the model that scores one fold learns from the other {folds - 1}{together}.{_counted(facts)}",
         f"{named} was chosen without the fold it scores: by {pairs} pair models a repeat, each of which leaves out two "
         "folds, learns from the rest and scores one for the other. The threshold comes from the training patients.",
         "Steps over all cells (transform, scaling for the neighbour graph, the graph, UMAP) never saw labels; they do "
         f"share marker distributions between patients.{inside}",
     ]
+
+
+def _counted(facts: Mapping[str, Any]) -> str:
+    """How often a model scored whom it had learnt from, as it was counted."""
+    if not (found := facts.get("dealt")):
+        return ""
+    scored = sum(map(len, found["fold"]))
+    return f" Counted: {found['seen']} of {scored:,} scorings were by a model that had learnt from the same patient."
 
 
 def sides(patients: pd.DataFrame, positive: str) -> dict[str, str]:

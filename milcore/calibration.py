@@ -27,8 +27,9 @@ def calibration(level: np.ndarray, plan: Plan, task: Task, *, seed: int) -> dict
     """{slope, intercept: each {value, low, high}; curve} of scores (R, B, K), mean over repeats; bootstrap over
     patients.
 
-    Of several classes, each against the rest, taken together. `curve`, for probabilities: patients in five groups by
-    prediction, {predicted, observed, low, high, patients} of each; Wilson's interval.
+    Of several classes, each against the rest, taken together; but `intercepts`, class -> its own, because together they
+    are 0 whatever is predicted. `curve`, for probabilities: patients in five groups by prediction, {predicted,
+    observed, low, high, patients} of each; Wilson's interval.
     """
     known = task.labelled
     score, y, draws = level.mean(0)[known], task.y[known], resampled(plan.groups[known], seed)
@@ -41,10 +42,12 @@ def calibration(level: np.ndarray, plan: Plan, task: Task, *, seed: int) -> dict
     hit = task.linear(y)
     x = np.log(np.clip(p, 1e-9, 1) / np.clip(1 - p, 1e-9, 1))
     each = np.repeat(draws, x.shape[1], axis=1)
-    found = _named(*_logistic(x.ravel(), hit.ravel(), each))
-    return found | {
-        "curve": _curve(p.ravel(), hit.ravel(), 1 if not isinstance(task, Multiclass) else x.shape[1])
-    }
+    slope, level = _logistic(x.ravel(), hit.ravel(), each)
+    curve = _curve(p.ravel(), hit.ravel(), x.shape[1])
+    if not isinstance(task, Multiclass):
+        return _named(slope, level) | {"curve": curve}
+    own = {c: _interval(_logistic(x[:, k], hit[:, k], draws)[1]) for k, c in enumerate(task.classes)}
+    return {"slope": _interval(slope), "intercepts": own, "curve": curve}
 
 
 def _named(slope: np.ndarray, intercept: np.ndarray) -> dict[str, Any]:

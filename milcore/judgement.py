@@ -13,7 +13,7 @@ from milcore.associations import associations
 from milcore.baselines import baseline, summaries
 from milcore.calibration import calibration
 from milcore.case import Case
-from milcore.cohort import Note
+from milcore.cohort import Cohort, Note
 from milcore.covariates import Covariates, with_cells
 from milcore.evidence import Shown, member_scores
 from milcore.faithfulness import faithfulness
@@ -24,7 +24,7 @@ from milcore.progress import Progress
 from milcore.results import level_of, outputs, own_output
 from milcore.stability import Stability, stability
 from milcore.stacking import Mixture
-from milcore.tasks import Binary, Multiclass, Regression, Survival
+from milcore.tasks import Binary, Multiclass, Regression, Survival, as_text
 from milcore.training import Member
 
 __all__ = ["COVARIATES", "Explained", "Judgement", "counts", "judge"]
@@ -259,22 +259,31 @@ def _risk_cuts(case: Case, explained: Explained) -> np.ndarray:
     return out
 
 
+def _known_columns(cohort: Cohort) -> dict[str, bool]:
+    """The columns of --known: name -> whether it holds kinds of cells, not numbers of which there are too many."""
+    names = [c["name"] for c in cohort.source.get("columns", []) if c["role"] == "known"]
+    every = {name: cohort.cells[name] for name in names}
+    return {n: not pd.api.types.is_numeric_dtype(c) or c.nunique() <= KINDS for n, c in every.items()}
+
+
 def _known(case: Case, shown: Shown) -> dict[str, dict[str, Any]]:
-    """How well importance finds each kind of cell of the --known column: value -> {cells, auroc, average_precision}."""
+    """How well importance finds each kind of cell of the --known column: value -> {cells, auroc, average_precision},
+    among the cells that have a value; among all where there is one value only."""
     from sklearn.metrics import average_precision_score, roc_auc_score
 
-    columns = [c["name"] for c in case.cohort.source.get("columns", []) if c["role"] == "known"]
     seen = case.kept[case.cohort.owner]
     own = own_output(shown.contribution, outputs(shown), case.cohort)
     importance = (own * np.diff(case.cohort.offsets)[case.cohort.owner])[seen]
     out = {}
-    for column in columns:
-        text = pd.Series(case.cohort.cells[column])[seen].astype("string")
-        for value in text.dropna().value_counts().index[:KINDS]:
-            here = (text == value).fillna(value=False).to_numpy(bool)
+    for column in (name for name, kinds in _known_columns(case.cohort).items() if kinds):
+        text = as_text(pd.Series(case.cohort.cells[column])[seen])
+        values = pd.Series(text[text != ""]).value_counts().index[:KINDS]
+        among = (text != "") | (len(values) == 1)
+        for value in values:
+            here = (text == value)[among]
             if not here.all():
-                auroc = float(roc_auc_score(here, importance))
-                precision = float(average_precision_score(here, importance))
+                auroc = float(roc_auc_score(here, importance[among]))
+                precision = float(average_precision_score(here, importance[among]))
                 out[str(value)] = {"cells": int(here.sum()), "auroc": auroc, "average_precision": precision}
     return out
 
@@ -309,6 +318,9 @@ def _warnings(case: Case, facts: dict[str, Any]) -> list[Note]:
     """What this analysis itself gives reason to warn of."""
     out, main = [], case.task.main
     unlabelled = counts(case)["unlabelled"]
+    for name in (name for name, kinds in _known_columns(case.cohort).items() if not kinds):
+        words = f"'{name}' holds numbers, not kinds of cells: importance was not held against it."
+        out.append(Note("known_numbers", words))
     if few := validation.too_few(case.plan, case.task):
         out.append(Note("small_cohort", f"Exploratory: {few}; scores carry no claim."))
     if unlabelled:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,6 +16,7 @@ from milcore.cohort import Cohort
 from milcore.errors import Cancelled, MilError
 from milcore.evidence import leave_group_out
 from milcore.folds import plan
+from milcore.judgement import _known_columns
 from milcore.progress import Progress
 from milcore.readers import Columns, read_cohort
 from milcore.training import Member, Settings
@@ -241,7 +244,7 @@ def test_known_cells_are_reported_and_never_features(tmp_path: Path) -> None:
     case = planted(0)
     table = case.cohort.cells.assign(
         id=case.cohort.patients["patient"].to_numpy()[case.cohort.owner],
-        truth=np.where(case.drivers, "driver", "other"),
+        truth=np.where(np.arange(case.cohort.N) % 2, case.drivers, np.nan),  # every other cell is known
         **{f"m{f}": case.cohort.features[:, f] for f in range(case.cohort.F)},
     )
     table.rename(columns={"id": "patient"}).to_csv(tmp_path / "cells.csv", index=False)
@@ -251,8 +254,19 @@ def test_known_cells_are_reported_and_never_features(tmp_path: Path) -> None:
     )
     made = analyse(cohort, Settings(**FAST))
     assert "truth" not in cohort.names
-    assert made.facts["known"]["driver"]["auroc"] > 0.9
-    assert made.facts["known"]["driver"]["cells"] == case.drivers.sum()
+    assert set(made.facts["known"]) == {"0", "1"}
+    assert made.facts["known"]["1"]["auroc"] > 0.9
+    assert made.facts["known"]["1"]["cells"] == case.drivers[1::2].sum()
+    importance, known = made.cells["importance"][1::2], case.drivers[1::2]
+    expected = average_precision_score(known, importance)  # cells without a value are no others
+    assert made.facts["known"]["1"]["average_precision"] == pytest.approx(expected)
+
+
+def test_numbers_are_no_kinds_of_cells() -> None:
+    kinds = {"truth": [0.0, 1.0] * 20, "depth": np.arange(40.0), "type": list("ab") * 20}
+    source = {"columns": [{"name": name, "role": "known"} for name in kinds]}
+    cohort: Any = SimpleNamespace(source=source, cells=pd.DataFrame(kinds))
+    assert _known_columns(cohort) == {"truth": True, "depth": False, "type": True}
 
 
 def test_faithfulness_and_probes_are_part_of_the_facts(made: Analysis) -> None:

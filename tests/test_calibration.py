@@ -65,6 +65,10 @@ def test_other_kinds_of_label() -> None:
     classes = Multiclass(("a", "b", "c"), y)
     assert found(classes, true)["slope"]["value"] == pytest.approx(1, abs=0.35)
     assert found(classes, 4 * true)["slope"]["high"] < 0.7
+    right = found(classes, true)["intercepts"].values()
+    assert all(one["low"] < 0 < one["high"] for one in right)
+    off = found(classes, true + np.eye(3)[0] * 1.5)["intercepts"]  # a too often, the others too rarely
+    assert off["a"]["high"] < 0 < min(off["b"]["low"], off["c"]["low"])
     value = true[:, 0]
     number = Regression("age", 50 + value + 0.3 * draw.normal(size=N))
     assert found(number, 50 + 2 * value)["slope"]["value"] == pytest.approx(0.5, abs=0.05)

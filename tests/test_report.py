@@ -94,6 +94,7 @@ def test_what_it_says(page: str, read: Reader, analysis: Analysis) -> None:
         "Stability",
         "not the effect of a treatment",
         "not a confidence interval",
+        "not an interval",
     ):
         assert words in text
     auroc = analysis.facts["scores"]["auroc"]

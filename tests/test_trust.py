@@ -116,6 +116,36 @@ def test_nothing_is_said_of_known_cells_without_any() -> None:
     assert trust.known(analysis()) == ""
 
 
+def test_the_range_over_repeats_is_no_interval_and_each_member_has_its_weight() -> None:
+    scores = {"auroc": {"value": 0.9, "low": 0.7, "high": 0.97, "spread": [0.88, 0.93]}}
+    facts = analysis(scores=scores, repeats=4).facts
+    assert trust.spread(facts) == (
+        "Over the 4 repeats of the training, on the same patients, AUROC went from 0.88 to 0.93: not an interval."
+    )
+    assert trust.spread(facts | {"repeats": 1}) == ""
+    assert trust.spread(facts | {"new": True}) == ""
+    for name, weight in (("neighbourhood", 0.25), ("attention", 0.75)):
+        facts["pooling"]["members"][name] = {"weight": weight, "scores": reached(0.8)}
+    assert trust.members(facts) == (
+        "Combined from neighbourhood (weight 0.25, alone 0.80 (0.60 to 1.00)) and attention (weight 0.75, alone 0.80 "
+        "(0.60 to 1.00))."
+    )
+    assert trust.members({"pooling": {"members": {"mean": {}}}}) == ""
+
+
+def test_of_several_classes_each_has_a_level_of_its_own() -> None:
+    right, low = ({"value": v, "low": v - 0.5, "high": v + 0.5} for v in (0.1, 0.8))
+    found = {"slope": right | {"high": 2.0}, "intercepts": {"a": right, "b": low}}
+    words = trust.calibrated({"calibration": found})
+    assert words.endswith(
+        "On the whole some classes are off (intercept, 0 is right): b too low, 0.80 (0.30 to 1.30)."
+    )
+    found["intercepts"] = {"a": right}
+    assert trust.calibrated({"calibration": found}).endswith(
+        "no class is clearly predicted too high or too low."
+    )
+
+
 def test_how_patients_were_scored() -> None:
     size = {"patients": 48}
     outer, inner, shared = trust.unseen(analysis(folds=5, repeats=2, cohort=size))
@@ -124,6 +154,9 @@ def test_how_patients_were_scored() -> None:
     assert inner.startswith("What weighs neighbourhood and attention was chosen")
     assert "by 10 pair models a repeat" in inner
     assert "never saw labels; they do share marker distributions" in shared
+    dealt = {"fold": [[0, 1]] * 48, "seen": 0}
+    counted, *_ = trust.unseen(analysis(folds=5, repeats=2, cohort=size, dealt=dealt))
+    assert "Counted: 0 of 96 scorings were by a model that had learnt from the same patient." in counted
     alone = analysis(folds=3, repeats=1, cohort=size, pooling={"members": {"neighbourhood": {}}})
     alone.cohort.bag = "region"
     outer, inner, shared = trust.unseen(alone)

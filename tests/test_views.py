@@ -358,6 +358,14 @@ def test_predictions_say_how_patients_were_scored(loaded: Path) -> None:
     assert "24 patients were dealt 2 times into 5 folds" in folded.get("html")[0].body
 
 
+def test_train_and_predictions_say_what_was_combined_and_how_far_repeats_differ(
+    loaded: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dashboard.trust.members", lambda facts: "Combined from two.")
+    assert "Combined from two." in words(page("train", cohort=cohort_key(loaded)))
+    assert "went from" in words(page("predictions", cohort=cohort_key(loaded)))
+
+
 def test_known_cells_are_shown_only_where_there_are_any(
     loaded: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

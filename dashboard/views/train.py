@@ -126,6 +126,8 @@ def _done_or_ready(cohort: Cohort) -> None:
         widgets.finding(f"Choose what the cells of {widgets.plural(cohort.B, cohort.bag)} should predict.")
         return
     widgets.finding(analysis.facts["verdict"]["words"])
+    if words := trust.members(analysis.facts):
+        widgets.quiet(words)
     if st.button("See predictions", type="primary"):
         state.go("predictions")
 
