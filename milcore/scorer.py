@@ -254,8 +254,8 @@ def _expected(card: dict[str, Any]) -> dict[str, tuple[int, ...]]:
         out[f"mixture/{name}/base"] = models
     for name in set(members) & set(POOLINGS):
         blank = torch.ones(1, wide)
-        one = Networks(blank, blank, torch.Generator(), attends=name == "attention", outputs=K)
-        out |= {f"{name}/{part}": (*models, *value.shape[1:]) for part, value in one.state_dict().items()}
+        one = Networks.drawn(blank, blank, torch.Generator(), attends=name == "attention", outputs=K)
+        out |= {f"{name}/{part}": (*models, *value.shape[1:]) for part, value in one.parts.items()}
     if "topk" in members:
         out["topk/top"] = (*models, 3)
     if "neighbourhood" in members:

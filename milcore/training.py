@@ -1,7 +1,5 @@
-"""Settings, and the stack's loop: the networks of all folds of a repeat are trained together, repeats side by side.
-
-Each step draws a few patients for every model from its own training set, and a fixed number of cells from each, so a
-step costs the same for any number of cells. Scoring then goes over whole patients, exactly.
+"""Settings, and cross-fitting: the networks of all folds of a repeat learn together, repeats side by side; then they
+score whole patients, exactly.
 """
 
 from __future__ import annotations
@@ -17,6 +15,7 @@ import torch
 from milcore.crew import HERE, THREADS, Crew
 from milcore.errors import MilError
 from milcore.folds import Plan
+from milcore.learning import PATIENTS, Stack, Top, trained
 from milcore.models import POOLINGS, Networks
 from milcore.preprocess import Moments
 from milcore.tasks import TASKS, Task
@@ -25,17 +24,11 @@ __all__ = ["EFFORTS", "RULES", "Member", "Settings", "apply", "cross_fit"]
 
 EFFORTS = {"quick": 2, "standard": 4, "thorough": 10}  # repeats of the cross-validation
 RULES = ("auto", "neighbourhood", *POOLINGS)
-CELLS = 128  # drawn from each patient of a step
-PATIENTS = 4  # drawn for each model of a step: few, or the networks undertrain
-TOP_CELLS = 384  # for `topk`, whose share of the drawn cells must be some
 SHARES = (0.01, 0.05, 0.25)  # of a patient's cells that count in `topk`, chosen on inner scores
 STARTS = {"quick": 1, "standard": 2, "thorough": 5}  # of `topk` for each: few starts find a rare group
 EPOCHS = (60, 180)  # inner scores choose: rare cells need long schedules, which overfit small tissue cohorts
 MANY_STEPS = 2000  # a schedule that has so many is long already
 WHOLE_EPOCHS = 300  # steps, where all patients are in each step
-WHOLE_CELLS = 4000  # of a model's step there
-RATE = 1e-2
-DECAY = 1.0  # strong: cohorts are small (inner log-loss on Keren and MUSK1 halves against 1e-4)
 ROWS = 1 << 16  # cells scored at a time
 BLOCK = 1 << 20  # about so many cells, of whole patients, are a part of the scoring
 TRAINING = 0.85  # of the time, beside scoring
@@ -144,9 +137,9 @@ def cross_fit(
     enough = MANY_STEPS * PATIENTS / max(1, plan.labelled.sum())
     lengths = epochs[:1] + tuple(more for less, more in pairwise(epochs) if less < enough)
     lengths = (WHOLE_EPOCHS,) if task.whole else lengths
-    kinds: list[tuple[_Top | None, int]] = [(None, length) for length in lengths]
+    kinds: list[tuple[Top | None, int]] = [(None, length) for length in lengths]
     if pooling == "topk":
-        tops = [_Top(q, k, sign) for q in SHARES for k, sign in _sides(task)]
+        tops = [Top(q, k, sign) for q in SHARES for k, sign in _sides(task)]
         kinds = [(top, lengths[0]) for top in tops for _ in range(starts)]
     left_out = plan.without(1) + plan.without(2)
     stacks = []
@@ -154,18 +147,18 @@ def cross_fit(
         for r, fold in enumerate(plan.fold):
             train = np.stack([plan.training(r, out) for out in left_out])
             how = (pooling == "attention", top, length, (seed, 5 if top is None else 7, i, r))
-            stacks.append(_Stack(task, offsets, fold, left_out, train, measured.scale(train), *how))
+            stacks.append(Stack(task, offsets, fold, left_out, train, measured.scale(train), *how))
     return _members(x, stacks, len(kinds), share, crew)
 
 
 def _members(
-    x: np.ndarray, stacks: list[_Stack], kinds: int, share: Callable[[float], None], crew: Crew
+    x: np.ndarray, stacks: list[Stack], kinds: int, share: Callable[[float], None], crew: Crew
 ) -> list[Member]:
     """Trains the stacks, those of each kind one after another, and scores with them."""
     offsets, K, R = stacks[0].offsets, stacks[0].task.outputs, len(stacks) // kinds
     B, folds = len(offsets) - 1, int(stacks[0].fold.max()) + 1
     parts = [(x, stack) for stack in stacks]
-    found = list(crew.each(_trained, parts, lambda done: share(TRAINING * done), threads=THREADS))
+    found = list(crew.each(trained, parts, lambda done: share(TRAINING * done), threads=THREADS))
     weight = np.empty((len(stacks), len(x)), np.float32)
     evidence, inner = np.empty((*weight.shape, K), np.float32), np.empty((len(stacks), folds, B, K))
     places = [(s, block) for s in range(len(stacks)) for block in _blocks(offsets)]
@@ -188,7 +181,7 @@ def _members(
     return out
 
 
-def _ranked(member: Member, top: _Top | None) -> Member:
+def _ranked(member: Member, top: Top | None) -> Member:
     """The member with what `topk` ranks cells by, and the share that counts."""
     if top is None:
         return member
@@ -203,53 +196,12 @@ def _blocks(offsets: np.ndarray) -> list[slice]:
     return [slice(int(a), int(b)) for a, b in pairwise([*first, len(offsets) - 1])]
 
 
-@dataclass(frozen=True)
-class _Top:
-    """Which cells count: the `share` that argues most for (sign 1) or against (-1) an output."""
-
-    share: float
-    output: int
-    sign: int
-
-    def rank(self, evidence: Any) -> Any:
-        """What the cells are ranked by: evidence (..., K) -> (...)."""
-        return evidence[..., self.output] * self.sign
-
-
 def _sides(task: Task) -> list[tuple[int, int]]:
     """What a rare group of cells can argue for: either side of a score, or any of several classes."""
     return [(0, 1), (0, -1)] if task.outputs == 1 else [(k, 1) for k in range(task.outputs)]
 
 
-@dataclass(frozen=True, eq=False)
-class _Stack:
-    """The models of one repeat, which are trained together: all that this asks for but the cells. `fold` (B,);
-    `left_out`: the folds that each model leaves out, outer models first; `train` (S, B): whom it learns from; `scaling`
-    (S, F) twice: mean and sd."""
-
-    task: Task
-    offsets: np.ndarray
-    fold: np.ndarray
-    left_out: list[tuple[int, ...]]
-    train: np.ndarray
-    scaling: tuple[np.ndarray, np.ndarray]
-    attends: bool
-    top: _Top | None
-    epochs: int
-    seed: tuple[int, ...]
-
-
-def _trained(x: np.ndarray, stack: _Stack, tell: Callable[[float], None]) -> dict[str, np.ndarray]:
-    """The parameters of a stack's networks, trained on cells x (N, F)."""
-    torch.set_num_threads(1)  # small products gain little from more, and lose much on a busy machine
-    draw = torch.Generator().manual_seed(int(np.random.SeedSequence(stack.seed).generate_state(1)[0]))
-    mean, sd = map(torch.tensor, stack.scaling)
-    networks = Networks(mean, sd, draw, attends=stack.attends, outputs=stack.task.outputs)
-    _train(networks, torch.from_numpy(x), stack, draw, tell)
-    return {name: part.numpy() for name, part in networks.state_dict().items()}
-
-
-def _learnt(stack: _Stack, found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _learnt(stack: Stack, found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """What the outer models, which come first, have learnt; evidence in the label's units."""
     folds = sum(len(out) == 1 for out in stack.left_out)
     targets = stack.task.targets(stack.train[:folds])
@@ -267,11 +219,11 @@ def apply(learnt: dict[str, np.ndarray], x: np.ndarray, offsets: np.ndarray) -> 
     outer models."""
     parts = {name: torch.from_numpy(part.reshape(-1, *part.shape[2:])) for name, part in learnt.items()}
     tops = parts.pop("top", None)
-    networks, cells = Networks.restored(parts), torch.from_numpy(x)
+    networks, cells = Networks(parts), torch.from_numpy(x)
     S, N, rows = len(parts["mean"]), len(x), np.arange(len(x))
     weight = np.empty((S, N), np.float32)
     evidence = np.empty((S, N, networks.outputs), np.float32)
-    every = [None] * S if tops is None else [_Top(float(q), int(k), int(sign)) for q, k, sign in tops]
+    every = [None] * S if tops is None else [Top(float(q), int(k), int(sign)) for q, k, sign in tops]
     for s, top in enumerate(every):
         evidence[s], weight[s] = _whole(networks, cells, top, s, (rows, offsets[:-1]))
     if tops is None:
@@ -281,73 +233,14 @@ def apply(learnt: dict[str, np.ndarray], x: np.ndarray, offsets: np.ndarray) -> 
     return Member(weight, evidence, np.empty(0), rank, share)
 
 
-def _train(
-    networks: Networks,
-    cells: torch.Tensor,
-    stack: _Stack,
-    draw: torch.Generator,
-    tell: Callable[[float], None],
-) -> None:
-    task, offsets, train = stack.task, stack.offsets, stack.train
-    first, count = torch.from_numpy(offsets[:-1].copy()), torch.from_numpy(np.diff(offsets))
-    y = torch.from_numpy(np.array(task.targets(train)[0])).float()  # (S, B, ...)
-    models = torch.arange(len(train))[:, None]
-    most = int(train.sum(1).max())
-    patients_a_step = most if task.whole else PATIENTS  # a partial likelihood compares all patients
-    epochs = stack.epochs
-    k = min(CELLS if stack.top is None else TOP_CELLS, int(count.max()))
-    k = max(1, min(k, WHOLE_CELLS // most)) if task.whole else k
-    steps = -(-most // patients_a_step)
-    optimiser = torch.optim.AdamW(networks.parameters(), lr=RATE, weight_decay=DECAY, fused=True)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=RATE, total_steps=epochs * steps)
-    for epoch in range(epochs):
-        turns = _turns(torch.tensor(train), steps, patients_a_step, draw)  # (steps, S, P)
-        for patients in turns:
-            rows = _drawn(first[patients], count[patients], k, draw)  # (S, P, k)
-            x = cells.index_select(0, rows.flatten()).view(len(rows), -1, cells.shape[1])
-            score = _pooled(networks, stack.top, x, rows.shape)  # (S, P, K)
-            loss = task.loss(score, y[models, patients]).sum()  # they share no parameters: each trains alone
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            optimiser.step()
-            schedule.step()
-        tell((epoch + 1) / epochs)
-
-
-def _turns(train: torch.Tensor, steps: int, P: int, draw: torch.Generator) -> torch.Tensor:
-    """(steps, S, P) patients: every model goes through its own training patients in random order, then round again."""
-    order = torch.where(train, torch.rand(train.shape, generator=draw), 2.0).argsort(1)
-    place = torch.arange(steps * P) % train.sum(1, keepdim=True)
-    return order.gather(1, place).view(len(train), steps, P).transpose(0, 1)
-
-
-def _drawn(first: torch.Tensor, count: torch.Tensor, k: int, draw: torch.Generator) -> torch.Tensor:
-    """(S, P, k) random rows of patients with `count` cells from row `first` (S, P)."""
-    share = torch.rand(*count.shape, k, generator=draw, dtype=torch.float64)
-    return first[..., None] + (share * count[..., None]).long()
-
-
-def _pooled(networks: Networks, top: _Top | None, x: torch.Tensor, drawn: torch.Size) -> torch.Tensor:
-    """(S, P, K) scores of drawn cells x (S, P * k, F)."""
-    evidence, logit = networks(x)
-    evidence = evidence.view(*drawn, -1)
-    if top is not None:
-        k = max(1, round(top.share * drawn[-1]))
-        first = top.rank(evidence).topk(k, -1).indices
-        return evidence.gather(2, first[..., None].expand(*first.shape, evidence.shape[-1])).mean(2)
-    if logit is None:
-        return evidence.mean(2)
-    return (torch.softmax(logit.view(drawn), -1)[..., None] * evidence).sum(2)
-
-
 @torch.no_grad()
 def _scored(
-    x: np.ndarray, stack: _Stack, found: dict[str, np.ndarray], block: slice, tell: Callable[[float], None]
+    x: np.ndarray, stack: Stack, found: dict[str, np.ndarray], block: slice, tell: Callable[[float], None]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Of the n cells of a block of patients weight (n,) and evidence (n, K) by outer models, and inner held-out scores
     (folds, patients, K); `found` are the stack's parameters."""
     torch.set_num_threads(1)
-    networks = Networks.restored({name: torch.tensor(part) for name, part in found.items()})
+    networks = Networks({name: torch.tensor(part) for name, part in found.items()})
     fold, cells = stack.fold[block], torch.from_numpy(x)
     own = stack.offsets[block.start : block.stop + 1]
     n, K = own[-1] - own[0], stack.task.outputs
@@ -380,7 +273,7 @@ def _rows(offsets: np.ndarray, patients: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def _whole(
-    networks: Networks, cells: torch.Tensor, top: _Top | None, s: int, bags: tuple[np.ndarray, np.ndarray]
+    networks: Networks, cells: torch.Tensor, top: Top | None, s: int, bags: tuple[np.ndarray, np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Evidence (n, K) and weight (n,), float64, that model s gives the rows of some bags; weights sum to 1 from each
     start to the next."""

@@ -27,7 +27,7 @@ LINE = re.findall(
     """
 errors progress folder memory crew matrix measures tasks labels names cohort formats profiles columns files text binary
 large pairing tables patients belonging naming owners mapping inspection measurements readers surroundings preprocess
-neighbours folds neighbourhood models training case stacking evidence faithfulness stability permutation
+neighbours folds neighbourhood models learning training case stacking evidence faithfulness stability permutation
 validation calibration associations reach baselines covariates probes projection phenotypes effects gating seen
 scorer analysis selections results judgement
 retraining chain prediction export sample_data theme outcome trust checks colouring shades planes hover drivers

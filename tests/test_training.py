@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from milcore import training
+from milcore import learning, training
 from milcore.errors import MilError
 from milcore.evidence import leave_one_out, member_scores
 from milcore.folds import plan
+from milcore.learning import Descent, Top
 from milcore.measures import auroc
 from milcore.models import Networks
 from milcore.preprocess import moments, preparation
@@ -81,8 +82,8 @@ def test_patients_may_be_scored_some_at_a_time(trained, monkeypatch: pytest.Monk
 def test_leave_one_out_is_scoring_again_without_the_cell(pooling: str) -> None:
     draw = torch.Generator().manual_seed(0)
     attends = pooling == "attention"
-    networks = Networks(torch.zeros(2, 4), torch.ones(2, 4), draw, attends=attends, outputs=3)
-    offsets, top = np.array([0, 12, 30]), None if attends else training._Top(0.2, 1, -1)
+    networks = Networks.drawn(torch.zeros(2, 4), torch.ones(2, 4), draw, attends=attends, outputs=3)
+    offsets, top = np.array([0, 12, 30]), None if attends else Top(0.2, 1, -1)
     cells = torch.randn(30, 4, generator=draw)
     with torch.no_grad():
         v, w = training._whole(networks, cells, top, 1, (np.arange(30), offsets[:-1]))
@@ -98,19 +99,76 @@ def test_leave_one_out_is_scoring_again_without_the_cell(pooling: str) -> None:
 def test_models_of_a_stack_do_not_know_each_other() -> None:
     """A network trained beside others is the network trained alone."""
     draw = torch.Generator().manual_seed(0)
-    networks = Networks(torch.zeros(3, 4), torch.ones(3, 4), draw, attends=True, outputs=1)
+    networks = Networks.drawn(torch.zeros(3, 4), torch.ones(3, 4), draw, attends=True, outputs=1)
     x = torch.randn(3, 10, 4, generator=draw)
     evidence, logit = networks(x.clone())
-    one, look = networks(x[1:2], slice(1, 2))
+    one, look = networks(x[1:2].clone(), slice(1, 2))
     torch.testing.assert_close(evidence[1:2], one)
     torch.testing.assert_close(logit[1:2], look)
-    evidence[1].sum().backward()
-    assert all((p.grad[[0, 2]] == 0).all() for p in networks.parameters() if p.grad is not None)
+    networks.backward(x, lambda evidence, logit: evidence[1].sum() + logit[1].square().sum())
+    before = {name: part.clone() for name, part in networks.parts.items()}
+    Descent(networks.learnt, 10).step(networks.slope)
+    for name, part in networks.parts.items():
+        changed = (part != before[name] * (1 - learning.RATE * learning.FIRST)).flatten(1).any(1)
+        assert changed.tolist() == [False, name not in ("mean", "sd"), False] or name in ("mean", "sd")
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+@pytest.mark.parametrize("pooling", ["attention", "mean"])
+def test_gradients_are_those_of_automatic_differentiation(pooling: str, outputs: int) -> None:
+    attends = pooling == "attention"
+    draw = torch.Generator().manual_seed(0)
+    S, n, F = 2, 12, 5
+    mean, sd = torch.randn(S, F, generator=draw), torch.rand(S, F, generator=draw) + 0.5
+    networks = Networks.drawn(mean, sd, draw, attends=attends, outputs=outputs)
+    x = torch.randn(S, n, F, generator=draw)
+    x[0, 3, 1] = torch.nan
+    towards = torch.randn(S, n, outputs, generator=draw)
+    weigh = torch.randn(S, n, generator=draw)
+
+    def loss(evidence: torch.Tensor, logit: torch.Tensor | None) -> torch.Tensor:
+        paid = (evidence * towards).square().sum()
+        return paid if logit is None else paid + (logit * weigh).exp().sum()
+
+    parts = {name: part.clone().requires_grad_() for name, part in networks.parts.items()}
+    scaled = torch.nan_to_num((x - parts["mean"]) / parts["sd"])
+    h = torch.relu(scaled @ parts["embed"] + parts["embed_bias"])
+    evidence = h @ parts["head"] + parts["bias"]
+    evidence = evidence - evidence.mean(-1, keepdim=True) * (outputs > 1)
+    logit = None
+    if attends:
+        gate = torch.tanh(h @ parts["tanh_gate"]) * torch.sigmoid(h @ parts["sigmoid_gate"])
+        logit = (gate @ parts["look"])[..., 0]
+    loss(evidence, logit).backward()
+    said, look = networks(x.clone())
+    torch.testing.assert_close(said, evidence.detach())
+    for _ in range(2):  # the memory of the first time is used again
+        networks.backward(x.clone(), loss)
+    assert (look is None) == (logit is None)
+    networks.learnt.copy_(networks.slope)  # by name, then
+    for name, part in networks.parts.items():
+        if name not in ("mean", "sd"):
+            torch.testing.assert_close(part, parts[name].grad)
+
+
+def test_descent_is_that_of_torch() -> None:
+    begin = torch.randn(7, generator=torch.Generator().manual_seed(0))
+    ours, theirs = begin.clone(), begin.clone().requires_grad_()
+    descent = Descent(ours, 60)
+    optimiser = torch.optim.AdamW([theirs], lr=learning.RATE, weight_decay=learning.DECAY)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, learning.RATE, total_steps=60)
+    for _ in range(60):
+        descent.step(4 * ours**3 - ours)
+        theirs.grad = (4 * theirs**3 - theirs).detach()
+        optimiser.step()
+        schedule.step()
+    torch.testing.assert_close(ours, theirs.detach())
+    assert not torch.allclose(ours, begin, atol=1e-2)
 
 
 def test_drawn_cells_belong_to_their_patients() -> None:
     first, count = torch.tensor([0, 5, 6]), torch.tensor([5, 1, 100])
-    rows = training._drawn(first, count, 500, torch.Generator().manual_seed(0))
+    rows = learning._drawn(first, count, 500, torch.Generator().manual_seed(0))
     for p in range(3):
         assert rows[p].min() >= first[p]
         assert rows[p].max() < first[p] + count[p]
@@ -119,8 +177,8 @@ def test_drawn_cells_belong_to_their_patients() -> None:
 def test_every_training_patient_has_its_turn_and_no_other() -> None:
     train = torch.zeros(2, 11, dtype=torch.bool)
     train[0, :9], train[1, 4:] = True, True
-    turns = training._turns(train, 3, training.PATIENTS, torch.Generator().manual_seed(0))
-    assert turns.shape == (3, 2, training.PATIENTS)
+    turns = learning._turns(train, 3, learning.PATIENTS, torch.Generator().manual_seed(0))
+    assert turns.shape == (3, 2, learning.PATIENTS)
     assert set(turns[:, 0].flatten().tolist()) == set(range(9))
     assert set(turns[:, 1].flatten().tolist()) == set(range(4, 11))
 

@@ -31,6 +31,7 @@ from milcore import neighbourhood
 from milcore.case import Case, case_of
 from milcore.cohort import Cohort
 from milcore.evidence import member_scores
+from milcore.learning import CELLS, PATIENTS, Descent, pooled
 from milcore.models import GATE, HIDDEN, Networks
 from milcore.neighbours import Graph, graph, nearest
 from milcore.permutation import null
@@ -38,7 +39,7 @@ from milcore.preprocess import Moments, moments, preparation
 from milcore.projection import Layout, umap_map
 from milcore.readers import Columns, read_cohort
 from milcore.stacking import best
-from milcore.training import CELLS, EPOCHS, PATIENTS, Settings, _pooled, cross_fit
+from milcore.training import EPOCHS, Settings, cross_fit
 from tests.bench.peers import bag_loop, cross_fitted, torchmil_trainer
 
 HERE = Path(__file__).parent
@@ -98,14 +99,13 @@ def stepped() -> Callable[[], Facts]:
     """Steps of attention as an analysis takes them: scaling, forward, loss, backward, and the optimiser's."""
     draw = torch.Generator().manual_seed(0)
     scale = torch.zeros(STACK, FEATURES), torch.ones(STACK, FEATURES)
-    networks = Networks(*scale, draw, attends=True, outputs=1)
+    networks = Networks.drawn(*scale, draw, attends=True, outputs=1)
     x = torch.randn(STACK, PATIENTS * CELLS, FEATURES, generator=draw)
-    optimiser = torch.optim.AdamW(networks.parameters(), lr=1e-3, fused=True)
+    descent, drawn = Descent(networks.learnt, STEPS + 1), torch.Size((STACK, PATIENTS, CELLS))
 
     def step() -> None:
-        optimiser.zero_grad(set_to_none=True)
-        _pooled(networks, None, x.clone(), torch.Size((STACK, PATIENTS, CELLS))).square().sum().backward()
-        optimiser.step()
+        networks.backward(x, lambda evidence, logit: pooled(None, drawn, evidence, logit).square().sum())
+        descent.step(networks.slope)
 
     return repeated(step)
 
