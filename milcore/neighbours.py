@@ -86,8 +86,8 @@ def nearest(
 
     points, queries = np.ascontiguousarray(points, np.float32), np.ascontiguousarray(queries, np.float32)
     k = min(k, len(points))
-    flat = faiss.IndexFlatL2(points.shape[1])
-    index = flat if len(points) * len(queries) <= EXACT else _coarse(flat, points)
+    few = len(points) * len(queries) <= EXACT
+    index = faiss.IndexFlatL2(points.shape[1]) if few else _coarse(points)
     index.add(points)
     distance, found = on_disk((len(queries), k)), on_disk((len(queries), k), np.int32)
     for rows in pieces(len(queries)):
@@ -110,11 +110,12 @@ def interpolated(points: np.ndarray, values: np.ndarray, queries: np.ndarray) ->
     return out
 
 
-def _coarse(flat: Any, points: np.ndarray) -> Any:
+def _coarse(points: np.ndarray) -> Any:
     """A trained inverted file over about sqrt(points) k-means cells."""
     import faiss
 
-    index = faiss.IndexIVFFlat(flat, points.shape[1], int(np.sqrt(len(points))))
+    F = points.shape[1]
+    index = faiss.IndexIVFFlat(faiss.IndexFlatL2(F), F, int(np.sqrt(len(points))))
     index.cp.niter, index.cp.max_points_per_centroid, index.cp.seed = 8, 64, 1
     index.train(points)
     index.nprobe = PROBED
@@ -132,9 +133,12 @@ def _no_gaps(found: np.ndarray) -> np.ndarray:
 def _build(cohort: Cohort, x: np.ndarray, share: Callable[[float], None]) -> Graph:
     x = standardised(cohort, x)
     node, first, size = _distinct(x)
-    points = on_disk((len(first), x.shape[1]))
-    for rows in pieces(len(first)):
-        points[rows] = x[first[rows]]
+    points = _rows(x, first)
+    if len(points) ** 2 > EXACT:
+        order = _together(points)
+        place = np.empty_like(order)
+        place[order] = np.arange(len(order))
+        node, size, points = place[node], size[order], _rows(points, order)
     neighbours, distances = _itself_first(*nearest(points, points, NEIGHBOURS + 1, share))
     return Graph(node, size, points, neighbours, distances, _step(neighbours, size))
 
@@ -150,6 +154,33 @@ def _distinct(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         key += x[:, column].astype(np.float64) * factor
     _, first, node, size = np.unique(key, return_index=True, return_inverse=True, return_counts=True)
     return node, first, size
+
+
+def _rows(x: np.ndarray, which: np.ndarray) -> np.ndarray:
+    out = on_disk((len(which), x.shape[1]))
+    for rows in pieces(len(which)):
+        out[rows] = x[which[rows]]
+    return out
+
+
+def _together(points: np.ndarray) -> np.ndarray:
+    """(M,) the nodes in an order in which those near each other mostly lie together: whatever goes from node to
+    neighbours then finds these in the processor's cache, which halves the time."""
+    import faiss
+
+    lists = _coarse(points)
+    centres = lists.quantizer.reconstruct_n(0, lists.nlist)
+    about = faiss.Kmeans(centres.shape[1], int(np.sqrt(len(centres))), niter=8, seed=1)
+    about.cp.min_points_per_centroid = 1  # it warns below 39
+    about.train(centres)
+    group = about.index.search(centres, 1)[1][:, 0]
+    apart = about.centroids - about.centroids.mean(0)
+    along = apart @ np.linalg.svd(apart)[2][0]
+    place = np.argsort(np.lexsort((group, along[group])))  # of each list
+    own = np.empty(len(points), np.int32)
+    for rows in pieces(len(points)):
+        own[rows] = place[lists.quantizer.search(points[rows], 1)[1][:, 0]]
+    return np.argsort(own, kind="stable")
 
 
 def _itself_first(neighbours: np.ndarray, distances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
