@@ -170,7 +170,7 @@ def _together(points: np.ndarray) -> np.ndarray:
 
     lists = _coarse(points)
     centres = lists.quantizer.reconstruct_n(0, lists.nlist)
-    about = faiss.Kmeans(centres.shape[1], int(np.sqrt(len(centres))), niter=8, seed=1)
+    about: Any = faiss.Kmeans(centres.shape[1], int(np.sqrt(len(centres))), niter=8, seed=1)
     about.cp.min_points_per_centroid = 1  # it warns below 39
     about.train(centres)
     group = about.index.search(centres, 1)[1][:, 0]
