@@ -17,7 +17,7 @@ from milcore.preprocess import moments
 __all__ = ["Seen", "look"]
 
 CENTRES = 500  # groups of training cells
-FEWEST = 10  # cells of a group, on average
+FEWEST, OF_EACH = 10, 64  # cells of a group, on average, and what it is sought with
 CELLS = 100_000  # training cells at most, about, that the groups are made of
 BEYOND = 0.99  # share of the training cells that lie nearer to a centre than the limit
 CERTAIN = 3.5  # standard errors between patients, for a shift to be said
@@ -145,7 +145,7 @@ def _centres(points: np.ndarray, seed: int) -> np.ndarray:
         min(CENTRES, -(-len(points) // FEWEST)),
         niter=10,
         seed=seed + 1,
-        max_points_per_centroid=len(points),
+        max_points_per_centroid=OF_EACH,
         min_points_per_centroid=1,
     )
     means.train(np.ascontiguousarray(points))

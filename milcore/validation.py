@@ -91,18 +91,28 @@ def difference(
 
     The standard error is the jackknife's over patients (Efron & Stein, Ann Stat 1981): both models are taken as given.
     """
-    known = np.flatnonzero(task.labelled)
-    y, groups = task.y[known][None], plan.groups[known]
+    known = task.labelled
+    groups = plan.groups[known]
+    out = np.unique(groups)[:, None] == groups  # (G, T) who is missing; nobody at last
+    out = np.vstack([out, np.zeros_like(out[:1])])
     pairs = [(level, plan.fold[:, known]), (other, (other_plan or plan).fold[:, known])]
-
-    def apart(kept: np.ndarray) -> float:
-        both = [task.ranked(s[:, known[kept]], y[:, kept], fold[:, kept]).mean() for s, fold in pairs]
-        return float(both[0] - both[1])
-
-    without = np.array([apart(groups != one) for one in np.unique(groups)])
+    some = range(0, len(out), max(1, AT_ONCE // level[:, known].size))
+    ours, theirs = (
+        np.concatenate([_missing(one[:, known], task, fold, out[i : i + some.step]) for i in some])
+        for one, fold in pairs
+    )
+    *without, value = ours - theirs
     n = len(without)
-    se = np.sqrt((n - 1) / n * ((without - without.mean()) ** 2).sum())
-    return {"value": apart(np.ones(len(known), bool)), "se": float(se)}
+    se = np.sqrt((n - 1) / n * ((without - np.mean(without)) ** 2).sum())
+    return {"value": float(value), "se": float(se)}
+
+
+def _missing(level: np.ndarray, task: Task, fold: np.ndarray, out: np.ndarray) -> np.ndarray:
+    """(G,) the leading score of levels (R, T, K) without the patients out (G, T)."""
+    alone = -np.cumsum(out, 1)[:, None]  # each in a fold of its own has no part in any pair
+    fold = np.where(out[:, None], alone, fold)  # (G, R, T)
+    level = np.broadcast_to(level, (len(out), *level.shape))
+    return task.ranked(level, task.y[task.labelled][None, None], fold).mean(1)
 
 
 def widening(chance: dict[str, Any] | None, plan: Plan, task: Task) -> float:
@@ -358,6 +368,7 @@ def _r2(task: Task, score: np.ndarray, y: np.ndarray, cut: np.ndarray, weight: n
 
 
 FIXED = 400  # draws of scores that know nothing
+AT_ONCE = 1 << 20  # scores of patients ranked at a time: bounds memory
 # Each takes the task, scores (n, K), y (n,), thresholds (n,) and weights of patients (draws, n); returns (draws,).
 MEASURES: dict[str, dict[str, Callable[..., np.ndarray]]] = {
     "binary": {
