@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from milcore.cellfile import CELLS, read_cells, write_cells
 from milcore.cohort import Cohort
 from milcore.effects import Effects
 from milcore.errors import Damaged, MilError
@@ -155,7 +155,7 @@ class Analysis:
         return replace(
             self,
             facts=self.facts | {"phenotypes": told},
-            cells=self.cells.assign(phenotype=self.cells["phenotype"].cat.rename_categories(new)),
+            cells=_with(self.cells, {"phenotype": self.cells["phenotype"].cat.rename_categories(new)}),
             phenotypes=Effects(table, patients, worth.test),
         )
 
@@ -167,7 +167,7 @@ class Analysis:
         placed = np.isfinite(own).all(1, keepdims=True)
         every = {"": own} | {name: np.where(placed, places, np.nan) for name, places in layouts.items()}
         shown = shown if shown in every else ""
-        cells = self.cells.assign(**dict(zip(columns, every[shown].T, strict=True)))
+        cells = _with(self.cells, dict(zip(columns, every[shown].T, strict=True)))
         return replace(self, cells=cells, layout=shown, layouts=every)
 
     def beside(self, cohort: Cohort) -> Analysis:
@@ -223,10 +223,18 @@ class Analysis:
         checked(folder, "analysis", MEND)
         cohort = Cohort.open(folder / facts["cohort"]["path"])
         try:
-            return _read(folder, facts, cohort, _cells(folder, cohort))
+            return _read(folder, facts, cohort, read_cells(folder / CELLS, cohort))
         except DAMAGE as error:
             problem = f"The analysis in '{folder.name}' is damaged: {error}"
             raise Damaged(problem, str(folder), MEND) from None
+
+
+def _with(cells: pd.DataFrame, columns: Mapping[str, Any]) -> pd.DataFrame:
+    """The table with other columns, all else shared: `assign` would copy it."""
+    out = cells.copy(deep=False)
+    for name, values in columns.items():
+        out[name] = values
+    return out
 
 
 def _write(analysis: Analysis, folder: Path) -> None:
@@ -243,7 +251,7 @@ def _write(analysis: Analysis, folder: Path) -> None:
         (folder / "gating.json").write_text(json.dumps(analysis.facts["gating"], indent=1, allow_nan=False))
     if cohort.bag == "region":
         _by_patient(analysis).to_csv(folder / "predictions_patient.csv", index=False)
-    pq.write_table(_in_input_order(analysis.cells, cohort), folder / "cells.parquet", compression="zstd")
+    write_cells(analysis.cells, cohort, folder / CELLS)
     members = folder / "members"
     members.mkdir()
     for name, member in analysis.members.items():
@@ -276,21 +284,6 @@ def _by_patient(analysis: Analysis) -> pd.DataFrame:
     return pd.DataFrame({"label": label, "score": score, "prediction": value}).reset_index()
 
 
-def _in_input_order(cells: pd.DataFrame, cohort: Cohort) -> pa.Table:
-    """One row for each input row; rows that belong to no patient are empty."""
-    table = pa.Table.from_pandas(cells, preserve_index=False)
-    if _as_read(cohort):
-        return table
-    place = np.full(cohort.inputs, -1)
-    place[cohort.order] = np.arange(cohort.N)
-    return table.take(pa.array(place, mask=place < 0))
-
-
-def _as_read(cohort: Cohort) -> bool:
-    """Whether the cells are all the input rows, in their order: then a copy of the table is spared."""
-    return cohort.inputs == cohort.N and bool((cohort.order == np.arange(cohort.N)).all())
-
-
 def _facts(folder: Path) -> dict[str, Any]:
     try:
         facts = json.loads((folder / "analysis.json").read_text())
@@ -309,15 +302,6 @@ def _facts(folder: Path) -> dict[str, Any]:
         )
         raise MilError(problem, str(folder), "Run the analysis again, or use the Milscope that wrote it.")
     return facts
-
-
-def _cells(folder: Path, cohort: Cohort) -> pd.DataFrame:
-    """A row for every cell, in the cohort's order."""
-    stored = pd.read_parquet(folder / "cells.parquet")
-    if len(stored) != cohort.inputs:
-        problem = f"{len(stored)} cells where there were {cohort.inputs} rows"
-        raise ValueError(problem)
-    return stored if _as_read(cohort) else stored.take(cohort.order).reset_index(drop=True)
 
 
 def _read(folder: Path, facts: dict[str, Any], cohort: Cohort, cells: pd.DataFrame) -> Analysis:

@@ -17,7 +17,7 @@ from milcore.crew import HERE, Crew
 from milcore.effects import Effects, effects, in_short
 from milcore.errors import MilError
 from milcore.evidence import Shown, explain
-from milcore.gating import Gating, gate
+from milcore.gating import Gating, gate, looked_at
 from milcore.judgement import Explained, Judgement, counts, judge
 from milcore.names import short
 from milcore.neighbours import Graph, graph
@@ -91,9 +91,14 @@ def analyse(
     facts["timings"] = {name: round(seconds, 3) for name, seconds in progress.timings.items()}
     who, mixture, shown = (cohort, task, kept), explained.mixture, explained.shown
     predictions = predictions_table(*who, mixture=mixture, shown=shown)
-    table = cells_table(*who, shown=shown, alone=explained.alone, groups=groups, coordinates=coordinates)
-    for name, value in judged.columns(cells.node).items():
-        table[name] = np.where(kept[cohort.owner], value, np.nan)
+    table = cells_table(
+        *who,
+        shown=shown,
+        alone=explained.alone,
+        groups=groups,
+        coordinates=coordinates,
+        also=judged.columns(cells.node),
+    )
     scorer = _scorer(case, (ready, cells, measured, coordinates, groups), explained, facts)
     results = (predictions, table, worth, members, mixture, scorer, gated.patients)
     return Analysis(cohort, settings, facts, *results)
@@ -171,10 +176,12 @@ def _gated(
     case: Case, unseen: tuple[np.ndarray, np.ndarray], explained: Explained, judged: Judgement
 ) -> Gating:
     """The gating rules, from what pair models say at each node (M, pairs, K) and the node of each cell (N,)."""
-    cohort = case.cohort
-    inner = neighbourhood.unseen_evidence(*unseen, case.plan, cohort.owner)
-    importance = explained.shown.contribution * np.diff(cohort.offsets)[cohort.owner, None]
-    return gate(case, inner, importance, judged.facts.get("null"))
+    cohort, (pairs, node) = case.cohort, unseen
+    rows = looked_at(cohort, case.settings.seed)
+    owner = cohort.owner[rows]
+    inner = neighbourhood.unseen_evidence(pairs, node[rows], case.plan, owner)
+    importance = explained.shown.contribution[rows] * np.diff(cohort.offsets)[owner, None]
+    return gate(case, rows, inner=inner, importance=importance, chance=judged.facts.get("null"))
 
 
 def _scorer(
@@ -248,7 +255,7 @@ def _neighbourhood(
     at, unseen = neighbourhood.everywhere(around, models, pairs, case.kept)
     node = around.graph.node
     evidence = neighbourhood.evidence(at, node, dealt, cohort.owner)
-    equal = (1 / np.diff(cohort.offsets))[cohort.owner].astype(np.float32)
+    equal = (1 / np.diff(cohort.offsets)).astype(np.float32)[cohort.owner]
     learnt = {"evidence": np.moveaxis(at[node[_reference(case)]], 0, 2)}  # of the reference cells
     return Member(np.broadcast_to(equal, evidence.shape[:2]), evidence, inner, learnt=learnt), unseen
 

@@ -6,24 +6,29 @@ Formulas are in units of the score (log-odds, not probability).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from milcore.matrix import blocks, on_disk
 from milcore.stacking import Mixture
 from milcore.training import Member
 
 __all__ = [
+    "Part",
     "Shown",
     "by_group",
     "explain",
     "leave_group_out",
     "leave_one_out",
     "member_scores",
+    "parts",
     "without_cells",
 ]
 
 HEAVY = 1 - 1e-3  # cells weighing more are left out by weighing the rest anew: 1 - w has lost its digits
+AT_ONCE = 1 << 16  # cells, about, of whole patients that are explained at a time: bounds memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,11 +44,40 @@ class Shown:
     leave_one_out: np.ndarray
     score: np.ndarray
 
+    def of(self, rows: slice) -> Shown:
+        """The same of some cells, with all patients' scores."""
+        numbers = {name: values[rows] for name, values in vars(self).items() if name != "score"}
+        return replace(self, **numbers)
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Some `patients` in a row, their cells' `rows`, and of these alone the members, the mixture and the offsets."""
+
+    patients: slice
+    rows: slice
+    members: dict[str, Member]
+    mixture: Mixture
+    offsets: np.ndarray
+
+
+def parts(members: dict[str, Member], mixture: Mixture, offsets: np.ndarray) -> Iterator[Part]:
+    """All patients, some at a time: what is made of each part is what it would be among all."""
+    for some in blocks(offsets, AT_ONCE):
+        rows = slice(int(offsets[some.start]), int(offsets[some.stop]))
+        own = Mixture(mixture.members, mixture.a[:, some], mixture.b[:, :, some], mixture.base[:, some])
+        every = {name: member.of(rows, some) for name, member in members.items()}
+        yield Part(some, rows, every, own, offsets[some.start : some.stop + 1] - rows.start)
+
 
 def member_scores(member: Member, offsets: np.ndarray) -> np.ndarray:
     """(R, B, K) weighted mean of evidence in each patient."""
-    pairs = zip(member.weight, member.evidence, strict=True)
-    return np.stack([_sums(w[:, None].astype(float) * v, offsets) for w, v in pairs])
+    out = np.empty((len(member.evidence), len(offsets) - 1, member.evidence.shape[2]))
+    for some in blocks(offsets, AT_ONCE):
+        rows, own = slice(offsets[some.start], offsets[some.stop]), offsets[some.start : some.stop + 1]
+        for r, (w, v) in enumerate(zip(member.weight[:, rows], member.evidence[:, rows], strict=True)):
+            out[r, some] = _sums(w[:, None].astype(float) * v, own - own[0])
+    return out
 
 
 def explain(members: dict[str, Member], mixture: Mixture, offsets: np.ndarray) -> Shown:
@@ -51,6 +85,23 @@ def explain(members: dict[str, Member], mixture: Mixture, offsets: np.ndarray) -
 
     Contribution is sum_m b_m w_m v_m + a attention: exact, and not evidence times attention.
     """
+    N, K = int(offsets[-1]), mixture.a.shape[2]
+    evidence, sd, contribution, leave = (on_disk((N, K), np.float64) for _ in range(4))
+    attention, score = on_disk((N,), np.float64), np.empty(mixture.a.shape)
+    for part in parts(members, mixture, offsets):
+        one = _explained(part.members, part.mixture, part.offsets)
+        evidence[part.rows], sd[part.rows], attention[part.rows] = (
+            one.evidence,
+            one.evidence_sd,
+            one.attention,
+        )
+        contribution[part.rows], leave[part.rows] = one.contribution, one.leave_one_out
+        score[:, part.patients] = one.score
+    return Shown(evidence, sd, attention, contribution, leave, score)
+
+
+def _explained(members: dict[str, Member], mixture: Mixture, offsets: np.ndarray) -> Shown:
+    """The same of so few cells that all of them fit in memory."""
     R, N, K = mixture.a.shape[0], offsets[-1], mixture.a.shape[2]
     owner = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
     evidence, contribution, leave, square = (np.zeros((N, K)) for _ in range(4))
@@ -82,6 +133,17 @@ def by_group(
     score loses without them; NaN where no cell would be left."""
     R, B, K = mixture.a.shape
     P = int(group.max()) + 1
+    contribution, lost = np.zeros((2, R, B, P, K))
+    for part in parts(members, mixture, offsets):
+        here, (held, gone) = part.patients, _by_group(part, group[part.rows], P)
+        contribution[:, here], lost[:, here] = held, gone
+    return contribution, lost
+
+
+def _by_group(part: Part, group: np.ndarray, P: int) -> tuple[np.ndarray, np.ndarray]:
+    """The same of a part, of P groups (n,)."""
+    members, mixture, offsets = part.members, part.mixture, part.offsets
+    R, B, K = mixture.a.shape
     contribution, lost = np.zeros((2, R, B, P, K))
     for r in range(R):
         for m, member in enumerate(members.values()):

@@ -127,12 +127,8 @@ def _left_out(members: dict[str, Member], b: np.ndarray, r: int, rows: slice, pa
     """(n, K) what the score of one repeat loses without each cell; 0 where it is the only one."""
     lost = 0.0
     for slope, member in zip(b, members.values(), strict=True):
-        rank = None if member.rank is None else member.rank[r : r + 1, rows]
-        share = None if member.share is None else member.share[r : r + 1, [patient]]
-        own = Member(
-            member.weight[r : r + 1, rows], member.evidence[r : r + 1, rows], np.empty(0), rank, share
-        )
-        lost = lost + slope * leave_one_out(own, 0, np.array([0, rows.stop - rows.start]))
+        own = member.of(rows, slice(patient, patient + 1))
+        lost = lost + slope * leave_one_out(own, r, np.array([0, rows.stop - rows.start]))
     return np.nan_to_num(lost)
 
 

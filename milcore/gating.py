@@ -19,7 +19,7 @@ from milcore.folds import Plan
 from milcore.measures import auroc
 from milcore.validation import leading, widening
 
-__all__ = ["HOW", "Gating", "Rule", "gate"]
+__all__ = ["HOW", "Gating", "Rule", "gate", "looked_at"]
 
 TERMS = 3  # thresholds in a rule
 SHARES = (0.005, 0.02, 0.05, 0.1)  # of the cells, by importance, that a rule may aim at
@@ -71,10 +71,9 @@ class Gating:
 
 @dataclass(frozen=True, eq=False)
 class _Sample:
-    """Some cells, from all patients alike: their `rows` (n,), `owner` (n,) and `bins` (n, F): how many of the `cuts`
-    (F, any) each value is above, or the most a byte holds where it is missing."""
+    """Some cells, from all patients alike: their `owner` (n,) and `bins` (n, F): how many of the `cuts` (F, any) each
+    value is above, or the most a byte holds where it is missing."""
 
-    rows: np.ndarray
     owner: np.ndarray
     bins: np.ndarray
     cuts: list[np.ndarray]
@@ -83,11 +82,27 @@ class _Sample:
 MISSING = 255
 
 
-def gate(case: Case, inner: np.ndarray, importance: np.ndarray, chance: dict[str, Any] | None) -> Gating:
-    """Rules of all patients, by their importance (N, K), and of each fold, by `inner` evidence (folds, N, K); `chance`
-    is the null, which widens the score's interval (see validation)."""
+def looked_at(cohort: Cohort, seed: int) -> np.ndarray:
+    """(n,) rows of the cells that rules are learnt from, from all patients alike."""
+    draw, most = np.random.default_rng([seed, 10]), -(-CELLS // cohort.B)
+    place = np.lexsort((draw.random(cohort.N), cohort.owner)) if cohort.N > CELLS else np.arange(cohort.N)
+    kept = np.arange(cohort.N) - cohort.offsets[cohort.owner] < most
+    return np.sort(place[kept])
+
+
+def gate(
+    case: Case,
+    rows: np.ndarray,
+    *,
+    inner: np.ndarray,
+    importance: np.ndarray,
+    chance: dict[str, Any] | None,
+) -> Gating:
+    """Rules learnt from the cells `rows` (see looked_at): of all patients, by these cells' importance (n, K), and of
+    each fold, by their `inner` evidence (folds, n, K); `chance` is the null, which widens the score's interval (see
+    validation)."""
     cohort, task, plan = case.cohort, case.task, case.plan
-    sample = _sample(cohort, case.settings.seed)
+    sample = _sample(cohort, rows)
     first = Plan(plan.fold[:1], plan.folds, plan.labelled, plan.groups)
     level, told = np.zeros((1, cohort.B, task.outputs)), []
     for f in range(plan.folds):
@@ -142,11 +157,7 @@ def _frequencies(rules: list[Rule], cohort: Cohort) -> np.ndarray:
     )
 
 
-def _sample(cohort: Cohort, seed: int) -> _Sample:
-    draw, most = np.random.default_rng([seed, 10]), -(-CELLS // cohort.B)
-    place = np.lexsort((draw.random(cohort.N), cohort.owner)) if cohort.N > CELLS else np.arange(cohort.N)
-    kept = np.arange(cohort.N) - cohort.offsets[cohort.owner] < most
-    rows = np.sort(place[kept])
+def _sample(cohort: Cohort, rows: np.ndarray) -> _Sample:
     values = np.asarray(cohort.features[rows], np.float64)
     cuts, bins = [], np.empty(values.shape, np.uint8)
     for f, column in enumerate(values.T):
@@ -154,17 +165,17 @@ def _sample(cohort: Cohort, seed: int) -> _Sample:
         levels = np.quantile(column[known], LEVELS) if known.any() else np.empty(0)
         cuts.append(np.unique([float(f"{level:.{DIGITS}g}") for level in levels]))
         bins[:, f] = np.where(known, np.searchsorted(cuts[-1], column), MISSING)
-    return _Sample(rows, cohort.owner[rows], bins, cuts)
+    return _Sample(cohort.owner[rows], bins, cuts)
 
 
 # ---------------------------------------------------------------- learning
 
 
 def _learn(case: Case, sample: _Sample, importance: np.ndarray, train: np.ndarray) -> list[Rule]:
-    """One rule for each output, from the importance (N, K) of the cells of the patients `train` (B,): of both sides and
+    """One rule for each output, from the importance (n, K) of the cells of the patients `train` (B,): of both sides and
     all aims the truest of those whose frequency ranks these patients about best."""
     task, here = case.task, np.flatnonzero(train[sample.owner])
-    values = np.nan_to_num(importance[sample.rows[here]], nan=0.0)
+    values = np.nan_to_num(importance[here], nan=0.0)
     out = []
     for k in range(task.outputs):
         sides = (1, -1) if task.outputs == 1 else (1,)

@@ -269,13 +269,17 @@ def _known_columns(cohort: Cohort) -> dict[str, bool]:
 def _known(case: Case, shown: Shown) -> dict[str, dict[str, Any]]:
     """How well importance finds each kind of cell of the --known column: value -> {cells, auroc, average_precision},
     among the cells that have a value; among all where there is one value only."""
+    columns = [name for name, kinds in _known_columns(case.cohort).items() if kinds]
+    if not columns:
+        return {}
     from sklearn.metrics import average_precision_score, roc_auc_score
 
-    seen = case.kept[case.cohort.owner]
-    own = own_output(shown.contribution, outputs(shown), case.cohort)
-    importance = (own * np.diff(case.cohort.offsets)[case.cohort.owner])[seen]
+    owner = case.cohort.owner
+    seen = case.kept[owner]
+    own = own_output(shown.contribution, outputs(shown)[owner])
+    importance = (own * np.diff(case.cohort.offsets)[owner])[seen]
     out = {}
-    for column in (name for name, kinds in _known_columns(case.cohort).items() if kinds):
+    for column in columns:
         text = as_text(pd.Series(case.cohort.cells[column])[seen])
         values = pd.Series(text[text != ""]).value_counts().index[:KINDS]
         among = (text != "") | (len(values) == 1)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ import numpy as np
 from milcore.errors import MilError
 from milcore.folder import refused, whole
 
-__all__ = ["Matrix", "Nameless", "Written", "digest_of", "kept_array", "on_disk"]
+__all__ = ["Matrix", "Nameless", "Written", "blocks", "digest_of", "kept_array", "laid_down", "on_disk"]
 
 BYTES_AT_ONCE = 1 << 24  # hashed, or copied, in one go
 LARGE = 1 << 24  # bytes of an array, from which on it is worth a file
@@ -77,6 +78,20 @@ def on_disk(shape: tuple[int, ...], dtype: type = np.float32) -> np.ndarray:
     return np.frombuffer(mmap.mmap(file.fd, size), dtype).reshape(shape)
 
 
+def laid_down(array: np.ndarray) -> np.ndarray:
+    """A copy of an array, as `on_disk` makes them."""
+    out = on_disk(array.shape, array.dtype.type)
+    out[...] = array
+    return out
+
+
+def blocks(offsets: np.ndarray, cells: int) -> list[slice]:
+    """Patients, in order, that together have about so many cells: what is made of whole patients some at a time is the
+    same as if made at once."""
+    first = np.unique(offsets[:-1] // cells, return_index=True)[1]
+    return [slice(int(a), int(b)) for a, b in pairwise([*first, len(offsets) - 1])]
+
+
 def kept_array(
     file: Path | None, shape: tuple[int, ...], dtype: type, make: Callable[[], np.ndarray]
 ) -> np.ndarray:
@@ -84,7 +99,7 @@ def kept_array(
     damaged one is made anew."""
     if file is not None and file.exists():
         with suppress(OSError, EOFError, ValueError):
-            found = np.load(file, allow_pickle=False)
+            found = np.asarray(np.load(file, mmap_mode="r", allow_pickle=False))
             if found.shape == shape and found.dtype == dtype:
                 return found
     made = make()

@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 
 from milcore.crew import HERE, THREADS, Crew
 from milcore.folds import Plan
-from milcore.matrix import on_disk
+from milcore.matrix import laid_down, on_disk
 from milcore.neighbours import Graph, pieces
 from milcore.tasks import Task
 
@@ -53,8 +53,8 @@ NEWTON, SETTLED = 12, 1e-5  # steps at most, and the largest change of a coeffic
 
 @dataclass(frozen=True, eq=False)
 class Abundance:
-    """`kernels` (scales, B, B) float64; `start` (M, B) share of each patient's cells at each node; `mean` (scales, M)
-    mean abundance over patients at each node; `mass` (M,) share of all these cells at each node."""
+    """`kernels` (scales, B, B) float64; `start` (M, B) float32 share of each patient's cells at each node; `mean`
+    (scales, M) float32 mean abundance over patients at each node; `mass` (M,) share of all these cells at each node."""
 
     graph: Graph
     kernels: np.ndarray
@@ -85,21 +85,28 @@ def abundance(
     graph: Graph, offsets: np.ndarray, kept: np.ndarray, share: Callable[[float], None]
 ) -> Abundance:
     """Spreads the cells of the kept patients over the graph; patients not in `kept` (B,) have no abundance."""
-    M, B = len(graph.size), len(offsets) - 1
-    counts = np.diff(offsets)
-    owner = np.repeat(np.arange(B), counts)
-    weight = np.where(kept, 1 / counts, 0)[owner]
-    start = sparse.csr_array((weight, (graph.node, owner)), shape=(M, B))
-    cells = np.bincount(graph.node, kept[owner].astype(float), M)
-    mass = cells / cells.sum()
-    kernels, means = [], []
+    start, mass = _start(graph, offsets, kept)
+    kernels, means = (
+        np.empty((len(SCALES), start.shape[1], start.shape[1])),
+        on_disk((len(SCALES), len(mass))),
+    )
     for done, q in _diffused(graph, start, SCALES[-1]):
         if done in SCALES:
-            mean = q[:, kept].mean(1)
-            kernels.append(_kernel(q, mean, mass, kept))
-            means.append(mean)
+            at = SCALES.index(done)
+            kernels[at] = _kernel(q, means[at], mass, kept)
         share(done / SCALES[-1])
-    return Abundance(graph, np.stack(kernels), start, np.stack(means), mass)
+    return Abundance(graph, kernels, start, means, mass)
+
+
+def _start(graph: Graph, offsets: np.ndarray, kept: np.ndarray) -> tuple[sparse.csr_array, np.ndarray]:
+    """`start` and `mass` of an Abundance."""
+    M, B, counts = len(graph.size), len(offsets) - 1, np.diff(offsets)
+    owner = np.repeat(np.arange(B, dtype=np.int32), counts)
+    weight = np.where(kept, 1 / counts, 0)[owner]
+    start = sparse.csr_array((weight, (graph.node, owner)), shape=(M, B))
+    parts = (laid_down(start.data.astype(np.float32)), laid_down(start.indices), start.indptr)
+    cells = np.bincount(graph.node, kept[owner], M)
+    return sparse.csr_array(parts, shape=start.shape), cells / cells.sum()
 
 
 def relative_abundance(
@@ -117,7 +124,7 @@ def _diffused(graph: Graph, start: sparse.csr_array, steps: int) -> Iterator[tup
     one after the next."""
     q, other = on_disk(start.shape), on_disk(start.shape)
     for rows in pieces(len(q)):
-        q[rows] = start[rows].astype(np.float32).toarray()
+        q[rows] = start[rows].toarray()
     with ThreadPoolExecutor(THREADS) as pool:
         for done in range(1, steps + 1):
             list(pool.map(partial(_step, graph, q, other), pieces(len(q))))
@@ -130,8 +137,10 @@ def _step(graph: Graph, q: np.ndarray, to: np.ndarray, rows: slice) -> None:
 
 
 def _kernel(q: np.ndarray, mean: np.ndarray, mass: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """(B, B) kernel of the abundance q (M, B); writes its `mean` (M,) over the kept patients."""
     out = np.zeros((q.shape[1], q.shape[1]))
     for rows in pieces(len(q)):
+        mean[rows] = q[rows][:, kept].mean(1)
         r = _relative(q[rows], mean[rows], kept)
         r *= np.sqrt(mass[rows], dtype=np.float32)[:, None]
         out += r.T @ r
@@ -316,9 +325,9 @@ def everywhere(
 
 
 def unseen_evidence(pairs: np.ndarray, node: np.ndarray, plan: Plan, owner: np.ndarray) -> np.ndarray:
-    """(folds, N, K) float32 of the first repeat, from what pair models say at each node (M, pairs, K): [f] is the
-    evidence by the model that saw neither fold f nor the cell's own (NaN for cells of f), so that what is learnt from
-    [f] knows no label of f."""
+    """(folds, n, K) float32 of the first repeat, of n cells with these nodes and owners, from what pair models say at
+    each node (M, pairs, K): [f] is the evidence by the model that saw neither fold f nor the cell's own (NaN for cells
+    of f), so that what is learnt from [f] knows no label of f."""
     fold = plan.fold[0][owner]
     out = np.full((plan.folds, len(owner), pairs.shape[2]), np.nan, np.float32)
     for m, (f, g) in enumerate(plan.without(2)):
@@ -329,7 +338,11 @@ def unseen_evidence(pairs: np.ndarray, node: np.ndarray, plan: Plan, owner: np.n
 
 def evidence(everywhere: np.ndarray, node: np.ndarray, plan: Plan, owner: np.ndarray) -> np.ndarray:
     """(R, N, K) float32 evidence of each cell by the outer model of its patient's fold; their mean is the score."""
-    return np.stack([everywhere[node, r, plan.fold[r][owner]] for r in range(plan.repeats)])
+    out = on_disk((plan.repeats, len(node), everywhere.shape[3]))
+    for rows in pieces(len(node)):
+        for r, fold in enumerate(plan.fold):
+            out[r, rows] = everywhere[node[rows], r, fold[owner[rows]]]
+    return out
 
 
 def _carried_back(

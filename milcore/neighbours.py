@@ -19,7 +19,7 @@ from scipy import sparse
 from milcore.cohort import Cohort
 from milcore.errors import MilError
 from milcore.folder import whole
-from milcore.matrix import on_disk
+from milcore.matrix import laid_down, on_disk
 from milcore.preprocess import moments
 
 __all__ = ["NEIGHBOURS", "Graph", "graph", "interpolated", "nearest", "pieces", "standardised"]
@@ -225,12 +225,6 @@ def _links(neighbours: np.ndarray, size: np.ndarray) -> sparse.csr_array:
     return one_way
 
 
-def _laid_down(array: np.ndarray) -> np.ndarray:
-    out = on_disk(array.shape, array.dtype.type)
-    out[...] = array
-    return out
-
-
 def _write(file: Path, made: Graph) -> None:
     with contextlib.suppress(OSError, MilError), whole(file) as part, part.open("wb") as out:
         np.savez(out, node=made.node, size=made.size, neighbours=made.neighbours, distances=made.distances)
@@ -239,7 +233,7 @@ def _write(file: Path, made: Graph) -> None:
 def _read(file: Path, cohort: Cohort, x: np.ndarray) -> Graph:
     with np.load(file, allow_pickle=False) as saved:
         node, size, neighbours, distances = (
-            _laid_down(saved[part]) for part in ("node", "size", "neighbours", "distances")
+            laid_down(saved[part]) for part in ("node", "size", "neighbours", "distances")
         )
     if len(node) != cohort.N:
         raise ValueError(file)

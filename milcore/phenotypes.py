@@ -82,7 +82,7 @@ def _means(kind: np.ndarray, cells: Graph) -> np.ndarray:
 def _moments(kind: np.ndarray, cells: Graph) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(P, F) means and variances of the standardised features of each kind (N,), and the number of its cells (P,)."""
     shape = (int(kind.max()) + 1, len(cells.size))
-    member = sparse.csc_array((np.ones(len(kind)), (kind, cells.node)), shape=shape)
+    member = sparse.csc_array((np.ones(len(kind), np.float32), (kind, cells.node)), shape=shape)
     count = np.bincount(kind, minlength=shape[0])
     some = np.maximum(count, 1)[:, None]
     total, square = np.zeros((2, shape[0], cells.points.shape[1]))
@@ -132,17 +132,18 @@ def _groups(links: sparse.csr_array, size: np.ndarray, seed: int) -> np.ndarray:
 def _spread(group: np.ndarray, chosen: np.ndarray, cells: Graph) -> np.ndarray:
     """(M,) groups of all nodes from those of the `chosen` ones: each goes with most of its neighbours that have one."""
     M, P = len(cells.size), int(group.max()) + 1
-    out = np.full(M, -1)
+    out = np.full(M, -1, np.int32)
     out[chosen] = group
     while (out < 0).any():
         known = np.flatnonzero(out >= 0)
-        votes = cells.step @ sparse.csr_array((np.ones(len(known)), (known, out[known])), shape=(M, P))
-        able = np.flatnonzero((out < 0) & (np.diff(votes.indptr) > 0))
-        if not len(able):
+        has = sparse.csr_array((np.ones(len(known)), (known, out[known])), shape=(M, P))
+        for rows in pieces(M):
+            votes = cells.step[rows] @ has
+            able = np.flatnonzero((out[rows] < 0) & (np.diff(votes.indptr) > 0))
+            out[rows.start + able] = votes[able].toarray().argmax(1)
+        if (out >= 0).sum() == len(known):
             rest = np.flatnonzero(out < 0)
             out[rest] = group[nearest(cells.points[chosen], cells.points[rest], 1)[0][:, 0]]
-        else:
-            out[able] = votes[able].toarray().argmax(1)
     return out
 
 

@@ -5,11 +5,16 @@ Rows of patients that take no part (`kept` (B,) False) are left out of the first
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import numpy as np
 import pandas as pd
 
 from milcore.cohort import Cohort
 from milcore.evidence import Shown
+from milcore.matrix import on_disk
+from milcore.neighbours import pieces
 from milcore.phenotypes import Phenotypes
 from milcore.stacking import Mixture
 from milcore.tasks import Survival, Task
@@ -22,9 +27,9 @@ def outputs(shown: Shown) -> np.ndarray:
     return shown.score.mean(0).argmax(1)
 
 
-def own_output(values: np.ndarray, outputs: np.ndarray, cohort: Cohort) -> np.ndarray:
-    """(N,) of cell values (N, K) those of each patient's own output."""
-    return np.take_along_axis(values, outputs[cohort.owner][:, None], 1)[:, 0]
+def own_output(values: np.ndarray, own: np.ndarray) -> np.ndarray:
+    """(n,) of cell values (n, K) those of each patient's own output (n,)."""
+    return np.take_along_axis(values, own[:, None], 1)[:, 0]
 
 
 def level_of(mixture: Mixture, score: np.ndarray) -> np.ndarray:
@@ -75,34 +80,52 @@ def cells_table(
     alone: dict[str, tuple[Mixture, Shown]],
     groups: Phenotypes,
     coordinates: np.ndarray,
+    also: Mapping[str, np.ndarray] = MappingProxyType({}),
 ) -> pd.DataFrame:
     """The columns of cells.parquet, in the cohort's order. `alone` holds what each member would show by itself,
-    `coordinates` (N, 2) the map."""
-    own = outputs(shown)
-    seen = kept[cohort.owner]
-    count = np.diff(cohort.offsets)[cohort.owner]
-    contribution = own_output(shown.contribution, own, cohort)
-    numbers = {
-        "evidence": own_output(shown.evidence, own, cohort),
-        "evidence_sd": own_output(shown.evidence_sd, own, cohort),
-        "attention": shown.attention,
-        "contribution": contribution,
-        "leave_one_out": own_output(shown.leave_one_out, own, cohort),
-        "umap_1": coordinates[:, 0],
-        "umap_2": coordinates[:, 1],
-        "importance": contribution * count,
-    }
-    for name, (_, one) in alone.items():
-        numbers[f"evidence_{name}"] = own_output(one.evidence, own, cohort)
-        numbers[f"importance_{name}"] = own_output(one.contribution, own, cohort) * count
-    if task.outputs > 1:
-        for k, label in enumerate(task.classes):
-            numbers[f"evidence_{label}"] = shown.evidence[:, k]
-            numbers[f"contribution_{label}"] = shown.contribution[:, k]
+    `coordinates` (N, 2) the map, `also` more columns (N,)."""
     patient = pd.Categorical.from_codes(
         cohort.groups[cohort.owner], categories=cohort.patients["patient"].unique()
     )
     table = {"patient": patient} | {c: cohort.cells[c] for c in ("region", "cell_id", "x", "y")}
-    phenotype = np.where(seen, groups.kind, -1)
+    phenotype = np.where(kept[cohort.owner], groups.kind, -1)
     table["phenotype"] = pd.Categorical.from_codes(phenotype, categories=list(groups.names))
-    return pd.DataFrame(table | {name: np.where(seen, value, np.nan) for name, value in numbers.items()})
+    own, count = outputs(shown), np.diff(cohort.offsets)
+    numbers: dict[str, np.ndarray] = {}
+    for rows in pieces(cohort.N):
+        owner = cohort.owner[rows]
+        every = {name: one.of(rows) for name, (_, one) in alone.items()}
+        part = _numbers(shown.of(rows), every, (own[owner], count[owner], coordinates[rows]), task)
+        part |= {name: values[rows] for name, values in also.items()}
+        for name, values in part.items():
+            if name not in numbers:
+                numbers[name] = on_disk((cohort.N,), values.dtype.type)
+            numbers[name][rows] = np.where(kept[owner], values, np.nan)
+    return pd.DataFrame(table | numbers, copy=False)
+
+
+def _numbers(
+    shown: Shown, alone: dict[str, Shown], cells: tuple[np.ndarray, np.ndarray, np.ndarray], task: Task
+) -> dict[str, np.ndarray]:
+    """The columns of some cells, of which `cells` tells the patient's own output (n,) and number of cells (n,), and the
+    place on the map (n, 2)."""
+    own, count, place = cells
+    contribution = own_output(shown.contribution, own)
+    out = {
+        "evidence": own_output(shown.evidence, own),
+        "evidence_sd": own_output(shown.evidence_sd, own),
+        "attention": shown.attention,
+        "contribution": contribution,
+        "leave_one_out": own_output(shown.leave_one_out, own),
+        "umap_1": place[:, 0],
+        "umap_2": place[:, 1],
+        "importance": contribution * count,
+    }
+    for name, one in alone.items():
+        out[f"evidence_{name}"] = own_output(one.evidence, own)
+        out[f"importance_{name}"] = own_output(one.contribution, own) * count
+    if task.outputs > 1:
+        for k, label in enumerate(task.classes):
+            out[f"evidence_{label}"] = shown.evidence[:, k]
+            out[f"contribution_{label}"] = shown.contribution[:, k]
+    return out

@@ -8,6 +8,8 @@ from itertools import pairwise
 import numpy as np
 from scipy.stats import rankdata
 
+from milcore.evidence import Part, parts
+from milcore.matrix import on_disk
 from milcore.stacking import Mixture
 from milcore.training import Member
 
@@ -31,20 +33,20 @@ def stability(
     """Of every patient and cell, in the output `outputs` (B,) of each patient; None with too few repeats to say."""
     if len(mixture.a) < ASSESSED:
         return None
-    each = np.stack([_contribution(members, mixture, offsets, outputs, r) for r in range(len(mixture.a))])
-    same = (np.sign(each) == np.sign(each.mean(0))).mean(0)
-    agreement = np.array([_agreement(each[:, i:j]) for i, j in pairwise(offsets)])
+    agreement, same = np.empty(len(outputs)), on_disk((int(offsets[-1]),), np.float64)
+    for part in parts(members, mixture, offsets):
+        each = np.stack([_contribution(part, outputs[part.patients], r) for r in range(len(mixture.a))])
+        same[part.rows] = (np.sign(each) == np.sign(each.mean(0))).mean(0)
+        agreement[part.patients] = [_agreement(each[:, i:j]) for i, j in pairwise(part.offsets)]
     return Stability(agreement, same)
 
 
-def _contribution(
-    members: dict[str, Member], mixture: Mixture, offsets: np.ndarray, outputs: np.ndarray, r: int
-) -> np.ndarray:
-    """(N,) contribution of every cell in one repeat."""
-    owner = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+def _contribution(part: Part, outputs: np.ndarray, r: int) -> np.ndarray:
+    """(n,) contribution of every cell of a part in one repeat."""
+    mixture, owner = part.mixture, np.repeat(np.arange(len(outputs)), np.diff(part.offsets))
     cells, own = np.arange(len(owner)), outputs[owner]
     total, out = mixture.b[:, r].sum(0), np.zeros(len(owner))
-    for m, member in enumerate(members.values()):
+    for m, member in enumerate(part.members.values()):
         b, w = mixture.b[m, r][owner], member.weight[r].astype(float)
         out += b * w * (member.evidence[r][cells, own] + mixture.a[r][owner, own] / total[owner])
     return out

@@ -13,6 +13,7 @@ import numpy as np
 from scipy.optimize import minimize
 
 from milcore.folds import Plan
+from milcore.matrix import laid_down
 from milcore.tasks import Task
 from milcore.training import Member
 
@@ -71,7 +72,7 @@ def best(candidates: list[Member], offsets: np.ndarray, plan: Plan, task: Task) 
     if len(candidates) == 1:
         return candidates[0]
     parts = [part for part in PARTS if getattr(candidates[0], part) is not None]
-    out = {part: np.array(getattr(candidates[0], part)) for part in parts}
+    out = {part: laid_down(getattr(candidates[0], part)) for part in parts}
     learnt = {name: np.array(part) for name, part in (candidates[0].learnt or {}).items()}
     owner = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
     for r in range(plan.repeats):

@@ -16,6 +16,7 @@ from milcore.crew import HERE, THREADS, Crew
 from milcore.errors import MilError
 from milcore.folds import Plan
 from milcore.learning import PATIENTS, Stack, Top, trained
+from milcore.matrix import blocks, on_disk
 from milcore.models import POOLINGS, Networks
 from milcore.preprocess import Moments
 from milcore.tasks import TASKS, Task
@@ -30,7 +31,9 @@ EPOCHS = (60, 180)  # inner scores choose: rare cells need long schedules, which
 MANY_STEPS = 2000  # a schedule that has so many is long already
 WHOLE_EPOCHS = 300  # steps, where all patients are in each step
 ROWS = 1 << 16  # cells scored at a time
-BLOCK = 1 << 20  # about so many cells, of whole patients, are a part of the scoring
+# About so many cells, of whole patients, are a part of the scoring, whoever does it: a product of another length may
+# round otherwise.
+BLOCK = 1 << 20
 TRAINING = 0.85  # of the time, beside scoring
 
 
@@ -116,6 +119,12 @@ class Member:
     share: np.ndarray | None = None
     learnt: dict[str, np.ndarray] | None = None
 
+    def of(self, rows: slice, patients: slice) -> Member:
+        """What it says of some patients, whose cells are `rows`; without what it has learnt."""
+        rank = None if self.rank is None else self.rank[:, rows]
+        share = None if self.share is None else self.share[:, patients]
+        return Member(self.weight[:, rows], self.evidence[:, rows], np.empty(0), rank, share)
+
 
 def cross_fit(
     x: np.ndarray,
@@ -159,9 +168,9 @@ def _members(
     B, folds = len(offsets) - 1, int(stacks[0].fold.max()) + 1
     parts = [(x, stack) for stack in stacks]
     found = list(crew.each(trained, parts, lambda done: share(TRAINING * done), threads=THREADS))
-    weight = np.empty((len(stacks), len(x)), np.float32)
-    evidence, inner = np.empty((*weight.shape, K), np.float32), np.empty((len(stacks), folds, B, K))
-    places = [(s, block) for s in range(len(stacks)) for block in _blocks(offsets)]
+    weight, evidence = on_disk((len(stacks), len(x))), on_disk((len(stacks), len(x), K))
+    inner = np.empty((len(stacks), folds, B, K))
+    places = [(s, block) for s in range(len(stacks)) for block in blocks(offsets, BLOCK)]
     scored = crew.each(
         _scored,
         [(x, stacks[s], found[s], block) for s, block in places],
@@ -187,13 +196,6 @@ def _ranked(member: Member, top: Top | None) -> Member:
         return member
     R, _, B, _ = member.inner.shape
     return replace(member, rank=top.rank(member.evidence), share=np.full((R, B), top.share))
-
-
-def _blocks(offsets: np.ndarray) -> list[slice]:
-    """Patients, in order, that together have about BLOCK cells: the same whoever scores them, since a product of
-    another length may round otherwise."""
-    first = np.unique(offsets[:-1] // BLOCK, return_index=True)[1]
-    return [slice(int(a), int(b)) for a, b in pairwise([*first, len(offsets) - 1])]
 
 
 def _sides(task: Task) -> list[tuple[int, int]]:

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import average_precision_score
 
+from milcore import cellfile
 from milcore.analysis import Analysis
 from milcore.chain import analyse
 from milcore.cohort import Cohort
@@ -145,7 +146,10 @@ def test_an_analysis_comes_back_from_its_folder(made: Analysis, saved: Analysis)
     assert isinstance(saved.members["attention"].weight, np.memmap)
 
 
-def test_cells_are_written_in_input_order(case: Planted, tmp_path: Path) -> None:
+def test_cells_are_written_in_input_order(
+    case: Planted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cellfile, "ROWS", 1000)
     mixed = np.random.default_rng(0).permutation(case.cohort.N)
     table = pd.DataFrame({"cell_id": mixed, "x": mixed.astype(np.float32)})
     names = case.cohort.patients["patient"].to_numpy()[case.cohort.owner]
@@ -154,15 +158,22 @@ def test_cells_are_written_in_input_order(case: Planted, tmp_path: Path) -> None
         names[mixed],
         patients=case.cohort.patients,
         cells=table,
-        inputs=len(mixed),
+        order=np.arange(len(mixed)) + 3,  # the first rows belong to nobody
+        inputs=len(mixed) + 3,
     )
     settings = Settings(target="response", pooling="neighbourhood", repeats=1, permutations=0)
     folder = tmp_path / "out"
-    analyse(cohort, settings).save(folder)
+    made = analyse(cohort, settings)
+    made.save(folder)
     written = pd.read_parquet(folder / "cells.parquet")
-    np.testing.assert_array_equal(written["cell_id"], mixed)
-    np.testing.assert_array_equal(written["patient"].astype(str), names[mixed])
-    assert written["evidence"].notna().all()
+    assert written[:3].isna().all(axis=None)
+    np.testing.assert_array_equal(written["cell_id"][3:], mixed)
+    np.testing.assert_array_equal(written["patient"][3:].astype(str), names[mixed])
+    assert written["evidence"][3:].notna().all()
+    opened = Analysis.open(folder).cells
+    pd.testing.assert_frame_equal(
+        opened.drop(columns="region"), made.cells.drop(columns="region"), check_dtype=False
+    )
 
 
 def with_patients(cohort: Cohort, patients: pd.DataFrame) -> Cohort:

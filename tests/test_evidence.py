@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from milcore import training
-from milcore.evidence import explain, leave_group_out, leave_one_out, member_scores
+from milcore import evidence, training
+from milcore.evidence import by_group, explain, leave_group_out, leave_one_out, member_scores
 from milcore.stacking import Mixture
 from milcore.training import Member
 
@@ -162,6 +162,20 @@ def test_the_mixtures_leave_one_out_is_the_members_losses_weighted() -> None:
         ]
         np.testing.assert_allclose(shown.leave_one_out[i], sum(losses) / 3, atol=1e-6)
     assert np.isnan(shown.leave_one_out[0]).all()
+
+
+def test_patients_explained_one_at_a_time_are_explained_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    members, mixture, offsets = case(4)
+    group = np.arange(30) % 3
+
+    def everything() -> list[np.ndarray]:
+        shown = explain(members, mixture, offsets)
+        return [*vars(shown).values(), *by_group(members, mixture, offsets, group)]
+
+    together = everything()
+    monkeypatch.setattr(evidence, "AT_ONCE", 1)
+    for one, other in zip(together, everything(), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_one_repeat_says_nothing_of_stability() -> None:

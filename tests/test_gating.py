@@ -10,7 +10,7 @@ import pytest
 from milcore import gating, neighbourhood
 from milcore.case import Case, case_of
 from milcore.cohort import Cohort
-from milcore.gating import Gating, Rule, gate
+from milcore.gating import Gating, Rule, gate, looked_at
 from milcore.training import Settings
 from tests.planted import Planted, graph_of, planted
 
@@ -22,9 +22,10 @@ def gated(case: Case) -> Gating:
     models, _, pairs = neighbourhood.cross_fit(around.kernels, case.plan, case.task, lambda share: None)
     at, unseen = neighbourhood.everywhere(around, models, pairs, case.kept)
     node = around.graph.node
-    inner = neighbourhood.unseen_evidence(unseen, node, case.plan, cohort.owner)
-    outer = neighbourhood.evidence(at, node, case.plan, cohort.owner)
-    return gate(case, inner, outer.mean(0), None)
+    rows = looked_at(cohort, case.settings.seed)
+    inner = neighbourhood.unseen_evidence(unseen, node[rows], case.plan, cohort.owner[rows])
+    outer = neighbourhood.evidence(at, node[rows], case.plan, cohort.owner[rows])
+    return gate(case, rows, inner=inner, importance=outer.mean(0), chance=None)
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +83,7 @@ def test_one_threshold_is_the_best_of_all() -> None:
     x = draw.normal(size=(300, 3)).round(2)
     x[:5, 1] = np.nan
     cohort = Cohort.of(x, np.repeat(np.arange(10), 30), names=["A", "B", "C"])
-    sample = gating._sample(cohort, 0)
+    sample = gating._sample(cohort, looked_at(cohort, 0))
     value = np.nan_to_num(cohort.features[:, 1]) + 0.3 * draw.normal(size=300)
     rule = gating._search(sample, np.arange(300), value, cohort.names, output=0, sign=1, aim=0.1)
     target = np.zeros(300, bool)

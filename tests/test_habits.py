@@ -29,7 +29,7 @@ errors progress folder memory crew matrix measures tasks labels names cohort for
 large pairing tables patients belonging naming owners mapping inspection measurements readers surroundings preprocess
 neighbours folds neighbourhood models learning training case stacking evidence faithfulness stability permutation
 validation calibration associations reach baselines covariates probes projection phenotypes effects gating seen
-scorer analysis selections results judgement
+scorer cellfile analysis selections results judgement
 retraining chain prediction export sample_data theme outcome trust checks colouring shades planes hover drivers
 why maps figures chartdata svg stills document webpage ink paper pictures casepage method pseudonyms report
 slides comparing workspace layouts journal worker process jobs server doctor options terminal targets cli selection
