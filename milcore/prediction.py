@@ -29,6 +29,7 @@ from milcore.patients import listed
 from milcore.phenotypes import Phenotypes
 from milcore.preprocess import named
 from milcore.progress import Progress
+from milcore.projection import placed
 from milcore.readers import Columns, read_cohort
 from milcore.results import cells_table, count_regions, level_of, predictions_table
 from milcore.scorer import MODEL, Reference, Scorer
@@ -109,11 +110,11 @@ def predict(
     everyone = np.ones(fitting.B, bool)
     given = (fitting, task, everyone)
     predictions = predictions_table(*given, mixture=mixture, shown=shown).assign(far=far)
-    placed = np.full((fitting.N, 2), np.nan, np.float32)
+    places = np.full((fitting.N, 2), np.nan, np.float32)
     if scorer.reference is not None:
-        placed = interpolated(scorer.reference.points, scorer.reference.umap, points)
+        places = placed(scorer.reference.points, scorer.reference.umap, points)
     groups = _phenotypes(scorer, points)
-    table = cells_table(*given, shown=shown, alone=alone, groups=groups, coordinates=placed)
+    table = cells_table(*given, shown=shown, alone=alone, groups=groups, coordinates=places)
     facts = _facts(scorer, fitting, task, [*cohort.notes, *notes])
     settings = Settings.from_json(scorer.card["settings"])
     together = Plan(np.zeros(mixture.base.shape, int), 1, task.labelled, fitting.groups)

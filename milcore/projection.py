@@ -16,14 +16,16 @@ import numpy as np
 from milcore.cohort import MAPPED, Cohort
 from milcore.errors import MilError
 from milcore.matrix import kept_array
-from milcore.neighbours import NEIGHBOURS, Graph, interpolated, nearest
+from milcore.neighbours import NEIGHBOURS, Graph, nearest, pieces
 
-__all__ = ["LANDMARKS", "USUAL", "Layout", "cohort_map", "of_file", "umap_map"]
+__all__ = ["LANDMARKS", "USUAL", "Layout", "cohort_map", "of_file", "placed", "umap_map"]
 
-LANDMARKS = 10_000
-EPOCHS, LONG = 100, 200  # of landmarks; of all cells, whose kinds take longer to come apart
+LANDMARKS = 12_000
+EPOCHS, LONG = 100, 170  # of landmarks; of all cells, whose kinds take longer to come apart
 FEWEST = 50  # distinct cells below which a map is just their principal components
 MOST_NEIGHBOURS = 200
+PLACED_BY = 5  # landmarks
+REACH = 3  # times as far as alike landmarks usually are on the map: what lies together
 
 
 @dataclass(frozen=True)
@@ -81,8 +83,27 @@ def umap_map(
     near = (graph.neighbours, graph.distances) if known else nearest(points, points, k)
     coordinates = _umap(points, (near[0][:, :k], near[1][:, :k]), seed, layout)
     share(0.7)
-    placed = coordinates if every else interpolated(points, coordinates, graph.points)
-    return _spread(placed, graph)
+    return _spread(coordinates if every else placed(points, coordinates, graph.points), graph)
+
+
+def placed(points: np.ndarray, coordinates: np.ndarray, queries: np.ndarray) -> np.ndarray:
+    """(Q, 2) float32 places of queries (Q, F) on the map that has points (P, F) at coordinates (P, 2): among those of
+    the nearest points that lie together there. Nearest points can lie far apart; their mean is where nothing is alike.
+    """
+    alike = nearest(points, points, 2)[0][:, -1]
+    reach = REACH * np.median(np.linalg.norm(coordinates[alike] - coordinates, axis=1))
+    found, distance = nearest(points, queries, PLACED_BY)
+    out = np.empty((len(queries), 2), np.float32)
+    for rows in pieces(len(queries)):
+        near, weight = (
+            coordinates[found[rows]],
+            1 / np.maximum(distance[rows], 1e-6) ** 2,
+        )  # (q, k, 2), (q, k)
+        together = np.linalg.norm(near[:, :, None] - near[:, None], axis=3) <= reach
+        most = np.einsum("qk,qjk->qj", weight, together).argmax(1)
+        weight *= together[np.arange(len(most)), most]
+        out[rows] = np.einsum("qk,qkd->qd", weight, near) / weight.sum(1, keepdims=True)
+    return out
 
 
 def _landmarks(graph: Graph, owner: np.ndarray, seed: int) -> np.ndarray:

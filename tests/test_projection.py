@@ -50,7 +50,7 @@ def test_a_layout_is_as_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not np.allclose(usual, made(distance=0.6))
     first = made(features=(cohort.names[0],))  # which sets one kind apart, not the other two
     assert separation(first, kind) < 1 < 3 < separation(usual, kind)
-    monkeypatch.setattr(projection, "interpolated", None)  # which places cells among landmarks
+    monkeypatch.setattr(projection, "placed", None)  # which places cells among landmarks
     assert separation(made(full=True), kind) > 3
 
 
@@ -61,6 +61,17 @@ def test_a_layout_that_cannot_be() -> None:
     cohort, _ = three_kinds(60)
     with pytest.raises(MilError, match="no feature 'nothing'"):
         lay_out(cohort, Settings(target="any"), Layout(features=("nothing",)))
+
+
+def test_a_cell_between_two_groups_is_placed_in_one_of_them() -> None:
+    """Landmarks alike in features may lie far apart on the map: nothing is alike half way."""
+    draw = np.random.default_rng(0)
+    points = draw.normal(size=(400, 5)).astype(np.float32)  # one cloud, which the map tore in two
+    torn = draw.normal(size=(400, 2)).astype(np.float32) + np.where(points[:, :1] > 0, 100, -100)
+    queries = draw.normal(size=(300, 5)).astype(np.float32) * [0.05, 1, 1, 1, 1]
+    places = projection.placed(points, torn, queries)
+    assert (np.abs(np.abs(places) - 100) < 6).all()
+    np.testing.assert_allclose(projection.placed(points, torn, points), torn, atol=1e-3)
 
 
 def test_landmarks_are_balanced_over_patients(monkeypatch) -> None:
