@@ -178,10 +178,15 @@ def log_rank(facts: Mapping[str, Any]) -> str:
     words = f"Log-rank statistic {found['statistic']:.1f}"
     if "p" not in found:
         return f"{words}; not tested against permuted labels."
-    return (
-        f"{words}. Groups made by cross-validation allow no plain log-rank p; that of a simpler chain "
+    words += (
+        f". Groups made by cross-validation allow no plain log-rank p; that of a simpler chain "
         f"({facts['null']['chain']}) on permuted labels is {theme.p_value(found)}."
     )
+    whole = facts["null"].get("whole", {})
+    if "log_rank_p" not in whole:
+        return words
+    tested = {"p": whole["log_rank_p"], "permutations": whole["permutations"]}
+    return f"{words} That of the whole model (one repeat) is {theme.p_value(tested)}."
 
 
 def reach(kind: str, counts: Sequence[int]) -> str:

@@ -52,9 +52,7 @@ class Explained:
 
     def inner(self, r: int, f: int) -> np.ndarray:
         """(B, K) inner held-out scores of the mixture for the outer fold f of repeat r; NaN in f."""
-        own = np.flatnonzero(self.fold[r] == f)[0]
-        parts = zip(self.mixture.b[:, r, own], self.members.values(), strict=True)
-        return self.mixture.a[r, own] + sum(b * member.inner[r, f] for b, member in parts)
+        return self.mixture.held_out(self.members, self.fold, r, f)
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,7 +184,8 @@ def _scored(
     if isinstance(task, Multiclass):
         out["confusion"] = validation.confusion(level, task)
     if isinstance(task, Survival):
-        out["survival"] = validation.survival_groups(level, _risk_cuts(case, explained), task, chance)
+        cuts = explained.mixture.medians(explained.members, dealt)
+        out["survival"] = validation.survival_groups(level, cuts, task, chance)
     return out
 
 
@@ -247,16 +246,6 @@ def _beside(
     out["with_cells"] = _compared(case, level, both, wide)
     out["added"] = validation.difference(both, together, dealt, task)
     return {"covariates": out}
-
-
-def _risk_cuts(case: Case, explained: Explained) -> np.ndarray:
-    """(R, B) the score that parts higher from lower risk: median inner held-out score of the training patients."""
-    dealt, out = case.plan, np.empty(case.plan.fold.shape)
-    for r in range(dealt.repeats):
-        for f in range(dealt.folds):
-            inner = explained.inner(r, f)[dealt.training(r, (f,)), 0]
-            out[r, dealt.fold[r] == f] = np.median(inner)
-    return out
 
 
 def _known_columns(cohort: Cohort) -> dict[str, bool]:

@@ -44,6 +44,23 @@ class Mixture:
         }
         return {m: value / sum(size.values()) for m, value in size.items()}
 
+    def held_out(self, members: dict[str, Member], fold: np.ndarray, r: int, f: int) -> np.ndarray:
+        """(B, K) inner held-out scores of the mixture for the outer fold f of repeat r, as `fold` (R, B) deals them;
+        NaN in f."""
+        own = np.flatnonzero(fold[r] == f)[0]
+        parts = zip(self.b[:, r, own], members.values(), strict=True)
+        return self.a[r, own] + sum(b * member.inner[r, f] for b, member in parts)
+
+    def medians(self, members: dict[str, Member], plan: Plan) -> np.ndarray:
+        """(R, B) for each patient the median inner held-out score of those that its model learnt from: what parts
+        higher from lower risk."""
+        out = np.empty(plan.fold.shape)
+        for r in range(plan.repeats):
+            for f in range(plan.folds):
+                inner = self.held_out(members, plan.fold, r, f)[plan.training(r, (f,)), 0]
+                out[r, plan.fold[r] == f] = np.median(inner)
+        return out
+
     def by_fold(self, plan: Plan) -> Mixture:
         """The same with a place for each outer fold where the patients were: a (R, folds, K), b, base."""
         at = (

@@ -21,6 +21,7 @@ __all__ = [
     "NAMES",
     "RESAMPLES",
     "WIDENED",
+    "at_higher_risk",
     "confusion",
     "difference",
     "figure",
@@ -209,6 +210,11 @@ def confusion(level: np.ndarray, task: Multiclass) -> dict[str, Any]:
     return {"classes": list(task.classes), "counts": counts.tolist()}
 
 
+def at_higher_risk(level: np.ndarray, cuts: np.ndarray) -> np.ndarray:
+    """(B,) whose scores (R, B, 1) lie above their cuts (R, B), mean over repeats."""
+    return np.asarray((level[..., 0] - cuts).mean(0) > 0)
+
+
 def survival_groups(
     level: np.ndarray, cuts: np.ndarray, task: Survival, chance: dict[str, Any] | None
 ) -> dict[str, Any]:
@@ -221,7 +227,7 @@ def survival_groups(
     from lifelines import KaplanMeierFitter
 
     known = task.labelled
-    y, higher = task.y[known], (level[..., 0] - cuts).mean(0)[known] > 0
+    y, higher = task.y[known], at_higher_risk(level, cuts)[known]
     groups = []
     for name, here in (("higher risk", higher), ("lower risk", ~higher)):
         group = {"name": name, "patients": int(here.sum()), "events": int(y[here, 1].sum())}

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
 import pytest
 
+from dashboard import trust
 from milcore.chain import WHOLE, analyse
+from milcore.cohort import Cohort
 from milcore.errors import Cancelled
 from milcore.progress import Event, Progress
 from milcore.training import Settings
@@ -53,6 +56,29 @@ def test_whoever_waits_may_call_it_enough(monkeypatch: pytest.MonkeyPatch) -> No
     assert some["permutations"] == len(some["values"]) == 3
     assert some["p"] == (1 + some["as_good"]) / 4
     assert "whole" not in facts(0.0)
+
+
+def test_risk_groups_are_parted_as_the_analysis_parts_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the true labels the whole chain gives the analysis's own figures, and says how far it is."""
+    no_map(monkeypatch)
+    monkeypatch.setitem(WHOLE, "quick", 4)
+    monkeypatch.setattr("milcore.judgement.PERMUTATIONS", 20)
+    case, draw = planted(0, share=0.4, patients=20, cells=20), np.random.default_rng(0)
+    has = np.arange(20) % 2
+    patients = case.cohort.patients.assign(days=draw.exponential(np.exp(-2.0 * has)).round(3) + 0.01, dead=1)
+    names = patients["patient"].to_numpy()[case.cohort.owner]
+    cohort = Cohort.of(case.cohort.features, names, patients=patients)
+    settings = Settings(target="dead", time="days", pooling="neighbourhood", effort="quick", repeats=1)
+    heard: list[Event] = []
+    facts = analyse(cohort, settings, Progress(heard.append)).facts
+    whole, known = facts["null"]["whole"], facts["survival"]["log_rank"]
+    assert whole["log_rank"] == pytest.approx(known["statistic"])
+    assert whole["observed"] == pytest.approx(facts["scores"]["c_index"]["value"])
+    assert whole["log_rank_p"] in np.arange(1, 6) / 5
+    assert f"of the whole model (one repeat) is p = {whole['log_rank_p']:.2f}." in trust.log_rank(facts)
+    told = [event.words for event in heard if event.stage == "whole null"]
+    assert told[0] == ""
+    assert re.fullmatch("[0-3] of 3 shuffles so far did as well", told[-1])
 
 
 def test_it_runs_last_and_can_be_stopped(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,6 @@
 """Are intervals, p values and false discovery rates what they say? `make validity` rewrites tests/accuracy/validity.*
 
-    python -m tests.validity [coverage | null | chain | cells ...]
+    python -m tests.validity [coverage | null | chain | members | cells ...]
 
 Simulated cohorts with a known truth, seeded, by the code that users run; some 10 CPU minutes. tests/test_validity.py
 is its short version.
@@ -14,16 +14,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import kstest
+from scipy.stats import ks_2samp, kstest
 
 from milcore import permutation, projection, validation
 from milcore.associations import LEVEL, associations
+from milcore.case import case_of
 from milcore.chain import analyse
 from milcore.cohort import Cohort
 from milcore.folds import Plan, plan
 from milcore.neighbourhood import Abundance, abundance, cross_fit
+from milcore.preprocess import moments, preparation
+from milcore.progress import Progress
+from milcore.retraining import whole_null
 from milcore.tasks import Binary
-from milcore.training import Settings
+from milcore.training import RULES, Settings
 from tests.planted import Planted, graph_of, planted, rare
 
 RESULTS = Path(__file__).parent / "accuracy"
@@ -142,6 +146,32 @@ def full_chain(cohorts: int = 40, *, permutations: int = 199) -> dict:
     return {"cohorts": cohorts, "verdicts": verdicts, "members": members, "permuted": permuted}
 
 
+def null_members(cohorts: int = 20, members: tuple[str, ...] = RULES[1:]) -> dict:
+    """AUROC out of fold of each pooling alone on cohorts without signal, by the labels and by shuffled ones: {mean, sd,
+    shuffled_mean, shuffled_sd, ks_p} of each."""
+    reached: dict[str, list[tuple[float, float]]] = {name: [] for name in members}
+    for seed in range(4000, 4000 + cohorts):
+        cohort = planted(seed, patients=24, cells=40, shift=0.0).cohort
+        case = case_of(cohort, Settings(target="response", effort="quick", seed=seed))
+        x = preparation(cohort, transform="auto").apply(cohort)
+        around = abundance(graph_of(cohort), cohort.offsets, case.kept, quiet)
+        given = (case, around.kernels, x, moments(x, cohort.offsets))
+        for name in members:
+            found = whole_null(*given, members=(name,), permutations=1, progress=Progress())
+            reached[name].append((found["observed"], found["values"][0]))
+    out = {}
+    for name, pairs in reached.items():
+        own, shuffled = np.array(pairs).T
+        out[name] = {
+            "mean": float(own.mean()),
+            "sd": float(own.std(ddof=1)),
+            "shuffled_mean": float(shuffled.mean()),
+            "shuffled_sd": float(shuffled.std(ddof=1)),
+            "ks_p": float(ks_2samp(own, shuffled).pvalue),
+        }
+    return {"cohorts": cohorts, "members": out}
+
+
 # ---------------------------------------------------------------- rare groups
 
 
@@ -242,6 +272,24 @@ def _chain(found: dict) -> str:
     return "\n".join(lines)
 
 
+def _members(found: dict) -> str:
+    lines = [
+        f"## Each pooling alone on {found['cohorts']} cohorts without signal (24 patients, one repeat)",
+        "",
+        "AUROC out of fold: mean (sd over cohorts), by the labels and by labels shuffled within folds.",
+        "",
+        "| pooling | labels | shuffled | Kolmogorov-Smirnov p of both |",
+        "|---|---|---|---|",
+        *(
+            f"| {name} | {m['mean']:.2f} ({m['sd']:.2f}) | {m['shuffled_mean']:.2f} ({m['shuffled_sd']:.2f}) "
+            f"| {m['ks_p']:.2g} |"
+            for name, m in found["members"].items()
+        ),
+        "",
+    ]
+    return "\n".join(lines)
+
+
 def _cells(rows: list[dict]) -> str:
     lines = [
         "## Rare groups of cells: what the false discovery rate finds",
@@ -256,6 +304,11 @@ def _cells(rows: list[dict]) -> str:
         f"| {r['p_score']:.3f} |"
         for r in rows
     ]
+    power = "; ".join(
+        f"{share:.1%}: score {_passed(rows, share, 'p_score')}, cells {_passed(rows, share, 'p_cells')}"
+        for share in CELL_SHARES
+    )
+    lines += ["", f"Power, cohorts with p below .05 by the share of the planted cells: {power}."]
     words = (
         "Cells found beyond those planted lie in neighbourhoods whose abundance goes with the label as well: around "
         "the planted ones, or by a chance that many cells share: the rate is a mean over cohorts."
@@ -263,11 +316,24 @@ def _cells(rows: list[dict]) -> str:
     return "\n".join([*lines, "", words, ""])
 
 
-SECTIONS: dict[str, Callable] = {"coverage": _coverage, "null": _null, "chain": _chain, "cells": _cells}
+def _passed(rows: list[dict], share: float, p: str) -> str:
+    """Of the cohorts with such a share, how many have p below .05: '2 of 3'."""
+    here = [row[p] < 0.05 for row in rows if row["share"] == share]
+    return f"{sum(here)} of {len(here)}"
+
+
+SECTIONS: dict[str, Callable] = {
+    "coverage": _coverage,
+    "null": _null,
+    "chain": _chain,
+    "members": _members,
+    "cells": _cells,
+}
 MEASURED: dict[str, Callable] = {
     "coverage": coverage,
     "null": null_p,
     "chain": full_chain,
+    "members": null_members,
     "cells": rare_cells,
 }
 
@@ -275,7 +341,7 @@ MEASURED: dict[str, Callable] = {
 def main() -> None:
     RESULTS.mkdir(exist_ok=True)
     kept = RESULTS / "validity.json"
-    for name in sys.argv[1:] or ["null", "cells", "chain", "coverage"]:
+    for name in sys.argv[1:] or ["null", "cells", "chain", "members", "coverage"]:
         made = MEASURED[name]()
         found = json.loads(kept.read_text()) if kept.exists() else {}
         found[name] = made
