@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Collection
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["card", "command", "limits", "reach", "steps"]
 
 NEW = "milscope predict ANALYSIS CELLS --patients PATIENTS --out NEW"  # for new patients
-NAMED = 60  # features that are listed by name
+NAMED, SKEWED = 60, 12  # features that are listed by name
 
 
 def card(analysis: Analysis) -> list[Block]:
@@ -79,7 +80,7 @@ def steps(analysis: Analysis) -> list[Block]:
         f"relative to an average cell. Members: {_members(facts)}. {facts['folds']}-fold cross-validation, patients "
         f"never split between folds, stratified by label, {facts['repeats']} repeats (effort {settings.effort}); every "
         f"number and colour of a patient comes {scored}. {facts['task_why']} Feature "
-        f"transform: {settings.transform}.{_prepared(settings)}{kept} Seed {settings.seed}."
+        f"transform: {settings.transform}{_compressed(facts)}.{_prepared(settings)}{kept} Seed {settings.seed}."
     )
     versions = ", ".join(f"{name} {number}" for name, number in facts["versions"].items())
     return [
@@ -112,10 +113,24 @@ def _prepared(settings: Settings) -> str:
     return words
 
 
+def _compressed(facts: dict[str, Any]) -> str:
+    """Which features were found skewed, where that was asked."""
+    found = facts.get("prepared")
+    if not found or found["transform"] != "auto":
+        return ""
+    n = len(found["arcsinh"])
+    if not n:
+        return " (no feature is skewed, so all are as they are)"
+    return f" (arcsinh of the {n} that are skewed: {_listed(found['arcsinh'], SKEWED)}; others as they are)"
+
+
 def _features(facts: dict[str, Any]) -> str:
-    names = [theme.short(name, 40) for name in facts["features"]]
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return f"The {len(names)} features of a cell: {', '.join(names[:NAMED])}{more}."
+    return f"The {len(facts['features'])} features of a cell: {_listed(facts['features'], NAMED)}."
+
+
+def _listed(features: Collection[str], most: int) -> str:
+    names = [theme.short(name, 40) for name in features]
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def reach(facts: dict[str, Any]) -> str:

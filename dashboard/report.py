@@ -238,9 +238,9 @@ def _trust(analysis: Analysis) -> list[Block]:
         Table(("Score, out of fold", "value (95 % interval)"), (*rows, *_sides(analysis)), numbers=(1,)),
         Row((Figure(pictures.fit(analysis), caption), *_chance(analysis))),
     )
-    asked = (trust.spread(facts), trust.whole_null(facts), trust.standing_out(facts), trust.reach_of(facts))
+    asked = (trust.by_patient, trust.spread, trust.whole_null, trust.standing_out, trust.reach_of)
     blocks += [Group(inner, pale=few), Words(MEANING[facts["task"]], "quiet")]
-    blocks += [Words(words) for words in asked if words]
+    blocks += [Words(words) for one in asked if (words := one(facts))]
     return [*blocks, *_calibration(analysis), *_needed(analysis), *_confounders(facts)]
 
 

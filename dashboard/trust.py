@@ -265,6 +265,14 @@ def spread(facts: Mapping[str, Any]) -> str:
     )
 
 
+def by_patient(facts: Mapping[str, Any]) -> str:
+    """One sentence: the leading score of patients, where regions are predicted; empty else."""
+    found = facts.get("scores_patient", {}).get(facts["main"])
+    if not found:
+        return ""
+    return f"By patient, each the mean of its regions: {outcome.main(facts)} {theme.interval(found)}."
+
+
 def members(facts: Mapping[str, Any]) -> str:
     """One sentence: the models that were combined, with the weight and the score of each; empty where there is one."""
     found = facts["pooling"]["members"]

@@ -85,6 +85,7 @@ def analyse(
         gated = _gated(case, (unseen, cells.node), explained, judged)
     facts = _all_facts(case, explained, judged)
     facts |= _whole_null(case, around, x, measured, facts, progress)
+    facts["prepared"] = ready.told(cohort.names)
     facts["umap"] = "approximate" if of_file(cohort) is None else "from file"
     facts["phenotyping"] = {"how": groups.how, "test": worth.test}
     facts |= {"phenotypes": in_short(worth), "gating": gated.facts}

@@ -55,7 +55,8 @@ def covariates(cohort: Cohort, task: Task, *, asked: Collection[str], labels: Co
     there = others(cohort, labels)
     for name in asked:
         if name not in there:
-            problem = f"'{name}' is {'the target' if name in labels else 'no column of the patients'}."
+            what = "part of the label itself" if name in labels else "no column of the patients"
+            problem = f"'{name}' is {what}."
             raise MilError(problem, "--covariates", f"Patient columns: {', '.join(there[:12]) or 'none'}.")
     found, excluded = {}, {}
     for name in asked or there:

@@ -170,12 +170,13 @@ def _stability(found: Stability | None, case: Case) -> dict[str, Any]:
 def _scored(
     case: Case, explained: Explained, *, wide: float, chance: dict[str, Any] | None
 ) -> dict[str, Any]:
-    """{scores, calibration, and by the kind of label threshold, roc, confusion, survival}."""
+    """{scores, scores_patient, calibration, and by the kind of label threshold, roc, confusion, survival}."""
     task, dealt, level = case.task, case.plan, explained.level
     cut = _thresholds(case)
     seed = case.settings.seed
     out: dict[str, Any] = {
         "scores": validation.scores(level, dealt, task, threshold=cut, widening=wide, seed=seed),
+        "scores_patient": validation.by_patient(level, dealt, task, widening=wide, seed=seed),
         "roc": validation.roc(level, dealt, task),
         "calibration": calibration(level, dealt, task, seed=seed),
     }

@@ -221,7 +221,8 @@ def _counts(text: np.ndarray, groups: np.ndarray | None) -> pd.Series:
 def _enough(counts: pd.Series, target: str) -> None:
     if counts.min() < MIN_PATIENTS:
         problem = f"Class '{counts.idxmin()}' of '{target}' has {counts.min()} patient(s); {MIN_PATIENTS} are needed."
-        fix = "Keep the larger classes with --classes A,B, add patients, or choose another target."
+        keep = "Keep the larger classes with --classes A,B, add" if len(counts) > 2 else "Add"
+        fix = f"{keep} patients, or choose another target."
         raise MilError(problem, f"Patients per label: {_counted(counts)}", fix)
 
 

@@ -7,6 +7,7 @@ training patients of each model; scaling for the neighbour graph uses all cells.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -49,6 +50,13 @@ class Preparation:
         if self.centre == "region":
             _centre(x, regions(cohort))
         return np.hstack([x, nearby(x, cohort, self.context)]) if self.context else x
+
+    def told(self, names: tuple[str, ...]) -> dict[str, Any]:
+        """What was done, for analysis.json: transform, centre, context, and of the features that arcsinh was taken of
+        what each was divided by."""
+        divided = {n: float(f"{c:.4g}") for n, c in zip(names, self.cofactor, strict=True) if np.isfinite(c)}
+        how = {"transform": self.transform, "centre": self.centre, "context": self.context}
+        return how | {"arcsinh": divided}
 
     def values(self, features: np.ndarray) -> np.ndarray:
         """(n, F) float32 of features (n, F) as measured: transformed, wild values drawn in; not centred."""

@@ -23,6 +23,7 @@ __all__ = ["CELLS", "probe", "shifted"]
 NEARLY = (
     0.98  # AUROC, in sample, and share of variance between patients, from which a column nearly is the label
 )
+MOSTLY = 0.8  # share of the labelled patients that have a value, for it to be held against the label
 SHIFTED = 0.5  # share of a feature's variance between regions from which it is extreme
 SHOWN = 4  # names in a sentence
 CELLS = "number of cells"
@@ -119,19 +120,18 @@ def _leaks(cohort: Cohort, task: Task, measured: Moments) -> list[str]:
     mean = measured.total / count
     inside = np.maximum(measured.square / count - mean**2, 0)
     share = mean.var(0) / np.maximum(mean.var(0) + inside.mean(0), 1e-12)
-    told = np.array([_told(column, task) for column in mean.T])
+    told = np.array([_told(column, task, task.labelled) for column in mean.T])
     return [cohort.names[f] for f in np.flatnonzero((share > NEARLY) & (told > NEARLY))]
 
 
 def _patient_leaks(cohort: Cohort, task: Task, names: Collection[str]) -> list[str]:
-    """Columns of numbers that order labelled patients as the label does, or whose few levels have one label each."""
+    """Columns of numbers that order labelled patients as the label does, by their values or by where these are missing,
+    and those whose few levels have one label each."""
     out = []
     for name in names:
         column = cohort.patients[name]
         if pd.api.types.is_numeric_dtype(column):
-            values = column.to_numpy(float, na_value=np.nan)
-            if np.isfinite(values[task.labelled]).all() and _told(values, task) > NEARLY:
-                out.append(name)
+            out += [name] if _number_leaks(column.to_numpy(float, na_value=np.nan), task) else []
         elif len(task.classes) and _levels(cohort, name, task):
             text = as_text(column)[task.labelled]
             same = pd.crosstab(text, task.y[task.labelled]).max(axis=1).sum() / len(text)
@@ -139,9 +139,16 @@ def _patient_leaks(cohort: Cohort, task: Task, names: Collection[str]) -> list[s
     return out
 
 
-def _told(column: np.ndarray, task: Task) -> float:
-    """How well one number a patient orders them by label, in either direction: .5 to 1 (of a correlation, 0 to 1)."""
-    known = task.labelled
+def _number_leaks(values: np.ndarray, task: Task) -> bool:
+    there = np.isfinite(values)
+    if there[task.labelled].mean() >= MOSTLY and _told(values, task, task.labelled & there) > NEARLY:
+        return True
+    return len(task.classes) > 0 and _told(there.astype(float), task, task.labelled) > NEARLY
+
+
+def _told(column: np.ndarray, task: Task, known: np.ndarray) -> float:
+    """How well one number a patient orders those `known` (B,) by label, in either direction: .5 to 1 (of a correlation,
+    0 to 1)."""
     one_fold = np.zeros(known.sum())
     if task.outputs == 1:
         reached = float(task.ranked(column[known, None], task.y[known], one_fold))

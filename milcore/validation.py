@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from milcore.folds import Plan
 from milcore.measures import log_rank
 from milcore.names import short
 from milcore.permutation import within
-from milcore.tasks import Binary, Multiclass, Regression, Survival, Task
+from milcore.tasks import MIN_PATIENTS, Binary, Multiclass, Regression, Survival, Task
 
 __all__ = [
     "CHANCE",
@@ -22,6 +23,7 @@ __all__ = [
     "RESAMPLES",
     "WIDENED",
     "at_higher_risk",
+    "by_patient",
     "confusion",
     "difference",
     "figure",
@@ -52,7 +54,8 @@ def scores(
     """Scores (R, B, K) of every patient out of fold -> name -> {value, low, high, spread}: the leading one first.
 
     The others are those of the mean score; their bootstrap over patients takes the scores as given, so their intervals
-    are narrower. `spread` is the range over repeats: how much retraining alone moves the value, not an interval.
+    are narrower; where no draw of perfect scores differs, Wilson's interval of the smaller class. `spread` is the range
+    over repeats: how much retraining alone moves the value, not an interval.
     """
     known = task.labelled
     y, each, cut = task.y[known], level[:, known], threshold[known]
@@ -62,9 +65,12 @@ def scores(
         with np.errstate(divide="ignore", invalid="ignore"):
             drawn = measure(task, mean, y, cut, draws)
         drawn = drawn[np.isfinite(drawn)]  # draws without one of the classes say nothing
-        interval = (float(np.quantile(drawn, 0.025)), float(np.quantile(drawn, 0.975)))
+        low, high = (float(np.quantile(drawn, at)) for at in (0.025, 0.975))
+        if low == high == 1:  # nobody is mistaken, so no draw is: this says how few they are
+            few = min(plan.patients(task.y == k) for k in range(len(task.classes)))
+            low = few / (few + Z95**2)
         spread = np.array([measure(task, s, y, cut, plain)[0] for s in each])
-        out[name] = _with_spread(float(measure(task, mean, y, cut, plain)[0]), interval, spread)
+        out[name] = _with_spread(float(measure(task, mean, y, cut, plain)[0]), (low, high), spread)
     return out
 
 
@@ -82,6 +88,28 @@ def leading(level: np.ndarray, plan: Plan, task: Task, *, widening: float, seed:
             value, task, widening * _fixed_variance(level[:, known], plan, task, seed)
         )
     return _with_spread(value, interval, ranked)
+
+
+def by_patient(
+    level: np.ndarray, plan: Plan, task: Task, *, widening: float, seed: int
+) -> dict[str, dict[str, Any]]:
+    """{leading score} of the patients whose regions have one label, each by the mean of their scores; empty where bags
+    are patients, or where too few patients have one label."""
+    if plan.one_bag_each:
+        return {}
+    known = np.flatnonzero(task.labelled)
+    _, first, group = np.unique(plan.groups[known], return_index=True, return_inverse=True)
+    share = (group == np.arange(len(first))[:, None]).astype(float)
+    share /= share.sum(1, keepdims=True)
+    y = np.array(task.y[known[first]])
+    mixed = [len(np.unique(task.y[known[group == g]], axis=0)) > 1 for g in range(len(first))]
+    y[mixed] = np.nan
+    whole: Task = replace(task, y=y)  # type: ignore[type-var]
+    alone = Plan(plan.fold[:, known[first]], plan.folds, whole.labelled, np.arange(len(first)))
+    if any((y == k).sum() < MIN_PATIENTS for k in range(len(task.classes))) or not whole.labelled.any():
+        return {}
+    means = np.einsum("gb,rbk->rgk", share, level[:, known])
+    return {task.main: leading(means, alone, whole, widening=widening, seed=seed)}
 
 
 def difference(

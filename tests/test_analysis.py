@@ -230,6 +230,8 @@ def test_regions_can_be_the_bags(case: Planted, tmp_path: Path) -> None:
     assert 0 < made.facts["null"]["p"] <= 1
     by_patient = pd.read_csv(tmp_path / "out" / "predictions_patient.csv")
     assert len(by_patient) == 24
+    assert made.facts["scores_patient"]["auroc"]["value"] > 0.8
+    assert made.facts["prepared"]["transform"] == "auto"
 
 
 def test_a_patient_of_one_cell_has_no_leave_one_out(case: Planted) -> None:

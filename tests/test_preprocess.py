@@ -24,6 +24,9 @@ def test_automatic_transform_compresses_skewed_features_only() -> None:
     out = prepared(cohort(x), "auto")
     np.testing.assert_allclose(out[:, 0], np.arcsinh(x[:, 0] / x[:, 0].mean()), rtol=1e-4)
     np.testing.assert_allclose(out[:, 1], x[:, 1], rtol=1e-5)
+    told = preparation(cohort(x), transform="auto").told(("count", "level"))
+    assert told == {"transform": "auto", "centre": "none", "context": 0, "arcsinh": told["arcsinh"]}
+    assert told["arcsinh"] == {"count": pytest.approx(x[:, 0].mean(), rel=1e-3)}
 
 
 def test_named_transforms() -> None:

@@ -58,6 +58,18 @@ def test_a_patient_column_that_is_the_label_is_suspected(values: np.ndarray) -> 
     assert "Patient column 'grading'" in words
 
 
+@pytest.mark.parametrize("kind", ["one value is missing", "only one label has values"])
+def test_missing_values_hide_no_leak(kind: str) -> None:
+    draw = np.random.default_rng(0).random(24)
+    values = np.where(np.arange(24) == 7, np.nan, LABEL + draw / 2)
+    if kind == "only one label has values":  # months until a recurrence, known of those who had one
+        values = np.where(LABEL, draw, np.nan)
+    _, kinds, words = probed("months", values)
+    assert kinds == {"suspected_leak"}
+    assert "Patient column 'months'" in words
+    assert probed("months", np.where(draw < 0.5, np.nan, draw))[1] == set()
+
+
 def test_a_score_that_goes_with_batch_or_size_among_patients_of_one_label_is_named() -> None:
     batch = np.arange(24) // 2 % 3  # balanced over the label
     noise = 0.2 * np.random.default_rng(0).normal(size=(2, 24, 1))

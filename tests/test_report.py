@@ -204,7 +204,11 @@ def test_the_method_names_every_setting_that_was_made(analysis: Analysis) -> Non
     asked = cli.commands["run"].make_context("run", ["cells", *given[3:]])
     assert asked.params | {"target": "a b", "context": 5, "positive": "x", "effort": "quick"} == asked.params
     assert set(given[given.index("--classes") + 1].split(",")) == set(asked.params["classes"])
-    assert method.command(analysis.settings) in report.describe(analysis, patients=[]).text
+    text = report.describe(analysis, patients=[]).text
+    assert method.command(analysis.settings) in text
+    assert "Feature transform: auto (no feature is skewed, so all are as they are)." in text
+    skewed = {"prepared": {"transform": "auto", "arcsinh": {f"m{k}": 1.5 for k in range(14)}}}
+    assert method._compressed(skewed).endswith("m11 and 2 more; others as they are)")
 
 
 def test_sensitivity_and_specificity_are_counted() -> None:

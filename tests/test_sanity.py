@@ -10,6 +10,7 @@ failing here is what its design means, and is written down rather than hidden.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,7 @@ def bags(test: str, seed: int = 0) -> tuple[Cohort, np.ndarray]:
     return Cohort.of(np.concatenate(parts).astype(np.float32), names[owner], patients=patients), truth
 
 
+@cache
 def outcome(test: str, pooling: str) -> tuple[float, float]:
     """AUROC out of fold on the bags that were learnt from, and on the turned ones."""
     cohort, truth = bags(test)
@@ -92,16 +94,19 @@ def no_umap(cells: object, owner: np.ndarray, **_: object) -> np.ndarray:
     return np.zeros((len(owner), 2), np.float32)
 
 
-@pytest.mark.parametrize("pooling", ["neighbourhood", "attention"])
-def test_the_signal_itself_is_learnt(pooling: str) -> None:
-    inside, _ = outcome("single concept", pooling)
+TRIED = [*((test, "neighbourhood") for test in TESTS), ("single concept", "attention")]
+
+
+@pytest.mark.parametrize(("test", "pooling"), TRIED)
+def test_the_signal_itself_is_learnt(test: str, pooling: str) -> None:
+    inside, _ = outcome(test, pooling)
     assert inside > 0.85
 
 
 @pytest.mark.xfail(strict=True, reason="cells may argue for either side: absence of poison counts as a sign")
-@pytest.mark.parametrize("pooling", ["neighbourhood", "attention"])
-def test_the_absence_of_a_cell_is_no_sign(pooling: str) -> None:
-    _, turned = outcome("single concept", pooling)
+@pytest.mark.parametrize(("test", "pooling"), TRIED)
+def test_the_absence_of_a_cell_is_no_sign(test: str, pooling: str) -> None:
+    _, turned = outcome(test, pooling)
     assert turned > 0.5
 
 

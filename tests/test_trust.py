@@ -123,6 +123,9 @@ def test_the_range_over_repeats_is_no_interval_and_each_member_has_its_weight() 
         "Over the 4 repeats of the training, on the same patients, AUROC went from 0.88 to 0.93: not an interval."
     )
     assert trust.spread(facts | {"repeats": 1}) == ""
+    assert trust.by_patient(facts) == ""
+    regions = trust.by_patient(facts | {"scores_patient": scores})
+    assert regions == "By patient, each the mean of its regions: AUROC 0.90 (0.70 to 0.97)."
     assert trust.spread(facts | {"new": True}) == ""
     for name, weight in (("neighbourhood", 0.25), ("attention", 0.75)):
         facts["pooling"]["members"][name] = {"weight": weight, "scores": reached(0.8)}

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from lifelines.statistics import logrank_test
 from lifelines.utils import concordance_index
+from scipy.optimize import brentq
 from scipy.stats import kstest, spearmanr
 from sklearn.metrics import average_precision_score, balanced_accuracy_score, brier_score_loss, roc_auc_score
 
@@ -180,6 +181,42 @@ def test_regions_of_one_patient_are_not_more_evidence() -> None:
     for name in ("auroc", "brier", "balanced_accuracy"):
         assert again[name]["low"] == pytest.approx(once[name]["low"], abs=0.02)
         assert again[name]["high"] == pytest.approx(once[name]["high"], abs=0.02)
+
+
+def test_perfect_scores_of_few_patients_are_not_certain() -> None:
+    _, dealt, task = drawn(5, 1.0)
+    out = validation.scores(
+        np.tile(4 * task.y - 2, (3, 1))[..., None], dealt, task, threshold=np.zeros(60), widening=1.0, seed=0
+    )
+    few = min(task.y.sum(), 60 - task.y.sum())
+    for name in ("average_precision", "balanced_accuracy"):
+        assert out[name]["value"] == out[name]["high"] == 1
+        assert out[name]["low"] == pytest.approx(proportion_low(few))
+
+
+def proportion_low(n: float) -> float:
+    """Wilson's lower bound of n of n, by the score test that it inverts: the p0 at which n of n lies 1.96 away."""
+    return float(brentq(lambda p: (1 - p) / np.sqrt(p * (1 - p) / n) - 1.959964, 1e-6, 1 - 1e-9))
+
+
+def test_patients_are_scored_by_the_mean_of_their_regions() -> None:
+    score, dealt, task = drawn(5, 1.0)
+    apart = np.random.default_rng(1).normal(size=score.shape)
+    twice = replace(
+        dealt,
+        fold=np.repeat(dealt.fold, 2, 1),
+        labelled=np.repeat(dealt.labelled, 2),
+        groups=np.repeat(dealt.groups, 2),
+    )
+    regions = np.stack([score + apart, score - apart], 2).reshape(3, 120, 1)
+    both = Binary(task.classes, np.repeat(task.y, 2))
+    how = {"widening": 1.0, "seed": 0}
+    found = validation.by_patient(regions, twice, both, **how)["auroc"]
+    assert found == pytest.approx(validation.leading(score[..., None], dealt, task, **how))
+    assert validation.leading(regions, twice, both, **how)["value"] < found["value"]
+    paired = Binary(task.classes, np.tile([0.0, 1.0], 60))
+    assert validation.by_patient(regions, twice, paired, **how) == {}
+    assert validation.by_patient(score[..., None], dealt, task, **how) == {}
 
 
 # ---------------------------------------------------------------- every kind of label

@@ -82,8 +82,8 @@ def _scores(facts: dict[str, Any]) -> None:
         f"{how}, with 95 % intervals. Patients: {widgets.listed(outcome.counted(facts))}{extra}.{positive} "
         + facts["task_why"]
     )
-    if words := trust.spread(facts):
-        widgets.quiet(words)
+    if more := [words for words in (trust.by_patient(facts), trust.spread(facts)) if words]:
+        widgets.quiet(" ".join(more))
 
 
 def _ranking(analysis: Analysis) -> None:
