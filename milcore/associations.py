@@ -73,7 +73,7 @@ def associations(
 
 def _normed(around: Abundance, known: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
     """Some nodes at a time, (n, T) abundance of the patients `known` around each, centred, of length 1."""
-    for rows, every in relative_abundance(around, SCALES[SCALE], known):
+    for rows, every in relative_abundance(around, SCALE, known):
         abundance = every[:, known]
         abundance -= abundance.mean(1, keepdims=True)
         abundance /= np.maximum(np.sqrt((abundance**2).sum(1, keepdims=True)), 1e-12)

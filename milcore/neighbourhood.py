@@ -53,12 +53,13 @@ NEWTON, SETTLED = 12, 1e-5  # steps at most, and the largest change of a coeffic
 
 @dataclass(frozen=True, eq=False)
 class Abundance:
-    """`kernels` (scales, B, B) float64; `start` (M, B) float32 share of each patient's cells at each node; `mean`
-    (scales, M) float32 mean abundance over patients at each node; `mass` (M,) share of all these cells at each node."""
+    """`kernels` (scales, B, B) float64; `spread` (scales, M, B) float32 share of each patient's cells around each node,
+    on disk, where it takes less time to be found than to be made again; `mean` (scales, M) float32 its mean over
+    patients; `mass` (M,) share of all these cells at each node."""
 
     graph: Graph
     kernels: np.ndarray
-    start: sparse.csr_array
+    spread: np.ndarray
     mean: np.ndarray
     mass: np.ndarray
 
@@ -86,20 +87,19 @@ def abundance(
 ) -> Abundance:
     """Spreads the cells of the kept patients over the graph; patients not in `kept` (B,) have no abundance."""
     start, mass = _start(graph, offsets, kept)
-    kernels, means = (
-        np.empty((len(SCALES), start.shape[1], start.shape[1])),
-        on_disk((len(SCALES), len(mass))),
-    )
+    (M, B), n = start.shape, len(SCALES)
+    kernels, means, spread = np.empty((n, B, B)), on_disk((n, M)), on_disk((n, M, B))
     for done, q in _diffused(graph, start, SCALES[-1]):
         if done in SCALES:
             at = SCALES.index(done)
+            spread[at] = q
             kernels[at] = _kernel(q, means[at], mass, kept)
         share(done / SCALES[-1])
-    return Abundance(graph, kernels, start, means, mass)
+    return Abundance(graph, kernels, spread, means, mass)
 
 
 def _start(graph: Graph, offsets: np.ndarray, kept: np.ndarray) -> tuple[sparse.csr_array, np.ndarray]:
-    """`start` and `mass` of an Abundance."""
+    """(M, B) float32 share of each patient's cells at each node, and the `mass` of an Abundance."""
     M, B, counts = len(graph.size), len(offsets) - 1, np.diff(offsets)
     owner = np.repeat(np.arange(B, dtype=np.int32), counts)
     weight = np.where(kept, 1 / counts, 0)[owner]
@@ -110,13 +110,13 @@ def _start(graph: Graph, offsets: np.ndarray, kept: np.ndarray) -> tuple[sparse.
 
 
 def relative_abundance(
-    around: Abundance, steps: int, among: np.ndarray
+    around: Abundance, scale: int, among: np.ndarray
 ) -> Iterator[tuple[slice, np.ndarray]]:
-    """Some nodes at a time, (n, B) float32 abundance of each patient around each of them after `steps`, relative to the
-    mean of the patients `among` (B,), less 1."""
-    *_, (_, q) = _diffused(around.graph, around.start, steps)
-    for rows in pieces(len(q)):
-        yield rows, _relative(q[rows], q[rows][:, among].mean(1), among)
+    """Some nodes at a time, (n, B) float32 abundance of each patient around each of them at a scale (its place among
+    SCALES), relative to the mean of the patients `among` (B,), less 1."""
+    for rows in pieces(len(around.mass)):
+        q = around.spread[scale, rows]
+        yield rows, _relative(q, q[:, among].mean(1), among)
 
 
 def _diffused(graph: Graph, start: sparse.csr_array, steps: int) -> Iterator[tuple[int, np.ndarray]]:
@@ -371,15 +371,13 @@ def _gamma(
     """(M, models) what is carried back, and (models,) the sum of mass times beta."""
     gamma, shift = on_disk((len(around.mass), len(scale))), np.zeros(len(scale))
     every = coefficients.T.astype(np.float32)
-    for done, q in _diffused(around.graph, around.start, SCALES[scale.max()]):
-        here = np.flatnonzero(np.array(SCALES)[scale] == done)
-        if len(here) == 0:
-            continue
-        for rows in pieces(len(q)):
-            mean, mass = around.mean[SCALES.index(done)][rows], around.mass[rows]
+    for at in np.unique(scale):
+        here = np.flatnonzero(scale == at)
+        for rows in pieces(len(gamma)):
+            mean, mass = around.mean[at, rows], around.mass[rows]
             # All models at once, whatever their scale: a product of another width rounds otherwise, and then the labels
             # of a held-out fold, which move other models' scales, would show in its last digits.
-            beta = (_relative(q[rows], mean, kept) @ every)[:, here]
+            beta = (_relative(around.spread[at, rows], mean, kept) @ every)[:, here]
             inverse = np.divide(mass, mean, out=np.zeros(len(mass)), where=mean > 0)
             gamma[rows, here] = beta * inverse[:, None]
             shift[here] += mass @ beta

@@ -7,7 +7,7 @@ from scipy.stats import pearsonr
 from milcore import permutation, validation
 from milcore.associations import LEVEL, Associations, _rates, associations
 from milcore.folds import plan
-from milcore.neighbourhood import SCALES, Abundance, abundance, relative_abundance
+from milcore.neighbourhood import Abundance, abundance, relative_abundance
 from milcore.tasks import Binary, Multiclass, Regression, Survival, Task
 from tests.planted import Planted, graph_of, planted
 
@@ -41,7 +41,7 @@ def test_planted_cells_stand_out_and_few_others() -> None:
 def test_the_correlation_is_that_of_relative_abundance_with_the_label() -> None:
     case = planted(1)
     out, around = found(case), spread(case)
-    r = np.concatenate([part for _, part in relative_abundance(around, SCALES[1], np.ones(24, bool))])
+    r = np.concatenate([part for _, part in relative_abundance(around, 1, np.ones(24, bool))])
     for node in (0, 50, 500):
         assert out.correlation[node, 0] == pytest.approx(pearsonr(r[node], case.task.y).statistic, abs=1e-5)
 
