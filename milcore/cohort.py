@@ -28,7 +28,7 @@ from milcore.matrix import Written, digest_of
 __all__ = ["MAPPED", "TEXT", "Cohort", "Note", "alike"]
 
 VERSION = 2
-DERIVED = 4  # of what `derived` keeps: raise it when graphs, groups or maps come out otherwise
+DERIVED = 5  # of what `derived` keeps: raise it when graphs, groups or maps come out otherwise
 MEND = "Read its tables again."
 TEXT = pd.StringDtype("pyarrow")  # text of N cells without N Python objects
 KEYS = {"patient": ["patient"], "region": ["patient", "region"]}  # what tells one bag from another
