@@ -1,9 +1,9 @@
 """Milscope beside its peers, speed and accuracy in one table: `make bench`, or `python -m tests.bench.compare`.
 
-Every measurement is a process of its own with one thread; methods take turns, and the table shows medians. Four
-matters: training on a cohort of real tissue (Keren, from ../shared), a step of it, the `neighbourhood` pooling, and
-maps of cells. What each method may choose, and by what, is fixed beforehand (see peers). Rewrites compare.md and
-compare.json.
+Every measurement is a process of its own with one thread; methods take turns, each turn has a seed of its own, and the
+table shows medians. Four matters: training on a cohort of real tissue (Keren, from ../shared), a step of it, the
+`neighbourhood` pooling, and maps of cells. What each method may choose, and by what, is fixed beforehand (see peers).
+Rewrites compare.md and compare.json.
 """
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ KEREN = HERE.parents[2] / "shared" / "data" / "keren_tnbc_mibi"
 ELEMENTAL = ("Au", "Background", "Ca", "Fe", "Na", "P", "Si", "Ta", "Celltype_code")
 LIBRARIES = ("milscope", "torch", "torchmil", "umap-learn", "openTSNE", "faiss-cpu", "numpy", "scipy")
 JUDGED, NEAR = 2000, 15  # cells that a map is judged by, and their neighbours
-ONE = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+USUAL = 200_000  # cells
+QUALITY = ("AUROC", "trustworthiness", "neighbours kept")
 
 Facts = dict[str, float]
 Near = tuple[np.ndarray, np.ndarray]
@@ -56,12 +58,12 @@ Near = tuple[np.ndarray, np.ndarray]
 # ---------------------------------------------------------------- training
 
 
-def keren() -> tuple[Case, np.ndarray, Moments]:
+def keren(seed: int) -> tuple[Case, np.ndarray, Moments]:
     """Two architectures of breast cancer, one repeat of the folds; prepared features and their moments."""
     columns = Columns(drop=ELEMENTAL, labels=("tumor_architecture",))
     cohort = read_cohort([KEREN / "cells.parquet"], patients=KEREN / "patients.csv", columns=columns)
     two = ("mixed", "compartmentalized")
-    case = case_of(cohort, Settings(target="tumor_architecture", classes=two, repeats=1))
+    case = case_of(cohort, Settings(target="tumor_architecture", classes=two, repeats=1, seed=seed))
     x = preparation(cohort, transform="auto").apply(cohort)
     return case, x, moments(x, cohort.offsets)
 
@@ -73,22 +75,22 @@ def reached(case: Case, score: np.ndarray) -> Facts:
     return {"AUROC": float(auroc.mean())}
 
 
-def ours() -> Callable[[], Facts]:
+def ours(seed: int) -> Callable[[], Facts]:
     """Attention, the stack of outer and pair models, of two lengths, as an analysis trains it."""
-    case, x, measured = keren()
+    case, x, measured = keren(seed)
     offsets, plan, task = case.cohort.offsets, case.plan, case.task
 
     def run() -> Facts:
-        how: dict[str, Any] = {"pooling": "attention", "seed": 0, "share": quiet, "epochs": EPOCHS}
+        how: dict[str, Any] = {"pooling": "attention", "seed": seed, "share": quiet, "epochs": EPOCHS}
         candidates = cross_fit(x, offsets, measured, plan, task, **how)
         return reached(case, member_scores(best(candidates, offsets, plan, task), offsets))
 
     return run
 
 
-def peer(learn: Any) -> Callable[[], Facts]:
+def peer(learn: Any, seed: int) -> Callable[[], Facts]:
     """A peer under the same folds."""
-    case, x, measured = keren()
+    case, x, measured = keren(seed)
     return lambda: reached(case, cross_fitted(learn, case, x, measured))
 
 
@@ -156,10 +158,10 @@ def made_up(cells: int, patients: int = 50, features: int = 40) -> Cohort:
     return Cohort.of(x, owner.astype(str), patients=known)
 
 
-def neighbourhoods(cells: int) -> Callable[[], Facts]:
+def neighbourhoods(cells: int, seed: int) -> Callable[[], Facts]:
     """Graph, five scales, all folds of ten repeats, evidence of every cell, 1,000 permutations."""
     cohort = made_up(cells)
-    case = case_of(cohort, Settings(target="response", repeats=10))
+    case = case_of(cohort, Settings(target="response", repeats=10, seed=seed))
 
     def run() -> Facts:
         steps: Facts = {}
@@ -177,7 +179,7 @@ def neighbourhoods(cells: int) -> Callable[[], Facts]:
         took("models, CPU s")
         neighbourhood.everywhere(around, models, pairs, case.kept)
         took("evidence, CPU s")
-        null(around.kernels, case.plan, case.task, permutations=1000, seed=0, share=quiet)
+        null(around.kernels, case.plan, case.task, permutations=1000, seed=seed, share=quiet)
         took("permutations, CPU s")
         own = models[0].scores(around.kernels)[case.plan.fold[0], np.arange(cohort.B)][None]
         first = replace(case, plan=replace(case.plan, fold=case.plan.fold[:1]))
@@ -223,21 +225,21 @@ def judged(x: np.ndarray, placed: np.ndarray) -> Facts:
     return facts | {"judging, CPU s": time.process_time() - spent, "judging, s": time.perf_counter() - begun}
 
 
-def landmarks(x: np.ndarray, *, full: bool = False, near: Near | None = None) -> np.ndarray:
+def landmarks(x: np.ndarray, seed: int, *, full: bool = False, near: Near | None = None) -> np.ndarray:
     """Our map; `full`: every cell fitted, by neighbours that are known already, or searched."""
     own = np.arange(len(x))
     near = near or (own[:, None], own[:, None])
     plain = Graph(own, np.ones(len(x), int), x, *near, None)  # type: ignore[arg-type]
-    return umap_map(plain, own % 50, seed=0, share=quiet, layout=Layout(full=full))
+    return umap_map(plain, own % 50, seed=seed, share=quiet, layout=Layout(full=full))
 
 
-def on_its_graph(cells: int) -> Callable[[], Facts]:
+def on_its_graph(cells: int, seed: int) -> Callable[[], Facts]:
     """Every cell fitted on the neighbours that training has found already, as in an analysis; finding them is not
     timed."""
     x = points(cells)
-    landmarks(x[:3000], full=True)
+    landmarks(x[:3000], seed, full=True)
     near = nearest(x, x, NEAR)
-    return lambda: judged(x, landmarks(x, full=True, near=near))
+    return lambda: judged(x, landmarks(x, seed, full=True, near=near))
 
 
 def umap_learn(x: np.ndarray, seed: int | None = None) -> np.ndarray:
@@ -246,10 +248,10 @@ def umap_learn(x: np.ndarray, seed: int | None = None) -> np.ndarray:
     return umap.UMAP(random_state=seed, n_jobs=1).fit_transform(x)
 
 
-def open_tsne(x: np.ndarray) -> np.ndarray:
+def open_tsne(x: np.ndarray, seed: int) -> np.ndarray:
     import openTSNE
 
-    return np.asarray(openTSNE.TSNE(n_jobs=1, random_state=0).fit(x))
+    return np.asarray(openTSNE.TSNE(n_jobs=1, random_state=seed).fit(x))
 
 
 def quiet(share: float) -> None:
@@ -258,28 +260,31 @@ def quiet(share: float) -> None:
 
 # ---------------------------------------------------------------- measuring
 
-MATTERS: dict[str, dict[str, Callable[[int], Callable[[], Facts]]]] = {
+MATTERS: dict[str, dict[str, Callable[[int, int], Callable[[], Facts]]]] = {  # by cells and seed
     "training": {
-        "milscope, attention": lambda cells: ours(),
-        "bag loop": lambda cells: peer(bag_loop),
-        "torchmil, Trainer": lambda cells: peer(torchmil_trainer),
+        "milscope, attention": lambda _, seed: ours(seed),
+        "bag loop": lambda _, seed: peer(bag_loop, seed),
+        "torchmil, Trainer": lambda _, seed: peer(torchmil_trainer, seed),
     },
-    "step": {"milscope, attention": lambda cells: stepped(), "its products alone": lambda cells: products()},
+    "step": {
+        "milscope, attention": lambda _, seed: stepped(),
+        "its products alone": lambda _, seed: products(),
+    },
     "neighbourhood": {"milscope, neighbourhood": neighbourhoods},
     "maps": {
-        "milscope, landmarks": lambda cells: laid_out(cells, landmarks),
-        "milscope, every cell": lambda cells: laid_out(cells, lambda x: landmarks(x, full=True)),
+        "milscope, landmarks": lambda cells, seed: laid_out(cells, lambda x: landmarks(x, seed)),
+        "milscope, every cell": lambda cells, seed: laid_out(cells, lambda x: landmarks(x, seed, full=True)),
         "milscope, every cell, neighbours known": on_its_graph,
-        "umap-learn": lambda cells: laid_out(cells, umap_learn),
-        "umap-learn, seeded": lambda cells: laid_out(cells, lambda x: umap_learn(x, 0)),
-        "openTSNE": lambda cells: laid_out(cells, open_tsne),
+        "umap-learn": lambda cells, _: laid_out(cells, umap_learn),
+        "umap-learn, seeded": lambda cells, seed: laid_out(cells, lambda x: umap_learn(x, seed)),
+        "openTSNE": lambda cells, seed: laid_out(cells, lambda x: open_tsne(x, seed)),
     },
 }
 
 
-def one(matter: str, method: str, cells: int) -> Facts:
+def one(matter: str, method: str, cells: int, seed: int) -> Facts:
     """A measurement in this process: what was reached, CPU and wall seconds without making the data, peak memory."""
-    run = MATTERS[matter][method](cells)
+    run = MATTERS[matter][method](cells, seed)
     cpu, wall = time.process_time(), time.perf_counter()
     facts = run()
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
@@ -288,10 +293,12 @@ def one(matter: str, method: str, cells: int) -> Facts:
     return {"CPU s": cpu, "wall s": wall, "peak MB": peak} | facts
 
 
-def measured(matter: str, method: str, cells: int) -> Facts | str:
+def measured(matter: str, method: str, given: argparse.Namespace, seed: int) -> Facts | str:
     """The same in a process of its own; the reason in words where it fails."""
-    command = [sys.executable, "-m", "tests.bench.compare", "--one", matter, method, "--cells", str(cells)]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | ONE)
+    command = [sys.executable, "-m", "tests.bench.compare", "--one", matter, method]
+    command += ["--cells", str(given.cells), "--seed", str(seed)]
+    threads = dict.fromkeys(THREADS, str(given.threads))
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | threads)
     if done.returncode:
         return (done.stderr.strip().splitlines() or ["killed"])[-1]
     return json.loads(done.stdout.splitlines()[-1])
@@ -302,33 +309,37 @@ def page(kept: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in kept["versions"].items())
     lines = f"""# Milscope beside its peers
 
-{kept["machine"]}; one thread each. {versions}.
-`make bench` measures anew; medians of as many runs as stand in the last column, methods taking turns. On a busy machine
-wall seconds mean nothing and CPU seconds are too many. What has no row was not measured; MixMIL is left out: it did
-not install beside these (its build looks for torch before pip has it).
+{kept["machine"]}; one thread each, unless said. {versions}.
+`make bench` measures anew; medians of as many runs as stand in the last column, each with a seed of its own (of what a
+method reached, also the least and the most), methods taking turns. On a busy machine wall seconds mean nothing and CPU
+seconds are too many. What has no row was not measured; MixMIL is left out: it did not install beside these (its build
+looks for torch before pip has it).
 """
     for matter, about in kept["matters"].items():
         found = {name: runs for name, runs in about["runs"].items() if runs}
         names = list(dict.fromkeys(key for runs in found.values() for run in runs for key in run))
         size = "" if matter in ("training", "step") else f", {about['cells']:,} cells of 40 features"
-        busy = (
-            f"Load {about['load']:.1f} when begun." if "load" in about else "Beside other work, unmeasured."
+        busy = f"Load {about['load']:.1f} when begun; threads: {about['threads']}."
+        lines += (
+            f"\n## {matter.split(',')[0].capitalize()}{size}\n\n{busy}\n\n| | {' | '.join(names)} | runs |\n"
         )
-        lines += f"\n## {matter.capitalize()}{size}\n\n{busy}\n\n| | {' | '.join(names)} | runs |\n"
         lines += f"|---{'|---' * (len(names) + 1)}|\n"
         for name, runs in found.items():
-            middle = [_figure([run[key] for run in runs if key in run]) for key in names]
+            middle = [
+                _figure([run[key] for run in runs if key in run], ranged=key in QUALITY) for key in names
+            ]
             lines += f"| {name} | {' | '.join(middle)} | {len(runs)} |\n"
         for name, why in about["failed"].items():
             lines += f"\n{name}: fails ({why}).\n"
     return lines
 
 
-def _figure(values: list[float]) -> str:
+def _figure(values: list[float], *, ranged: bool) -> str:
+    """The median; with the least and the most where these are asked for and differ."""
     if not values:
         return "-"
-    middle = median(values)
-    return f"{middle:.3f}" if middle < 2 else f"{middle:,.1f}"
+    middle, *ends = (f"{v:.3f}" if v < 2 else f"{v:,.1f}" for v in (median(values), min(values), max(values)))
+    return f"{middle} ({' to '.join(ends)})" if ranged and ends[0] != ends[1] else middle
 
 
 def main() -> None:
@@ -336,12 +347,14 @@ def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     asked.add_argument("matters", nargs="*", choices=[*MATTERS, []], help="all, if none is named")
     asked.add_argument("--times", type=int, default=3)
-    asked.add_argument("--cells", type=int, default=200_000)
+    asked.add_argument("--cells", type=int, default=USUAL)
+    asked.add_argument("--threads", type=int, default=1)
+    asked.add_argument("--seed", type=int, default=0, help="of the first turn")
     asked.add_argument("--methods", nargs="+", help="only these")
     asked.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     given = asked.parse_args()
     if given.one:
-        print(json.dumps(one(*given.one, given.cells)))
+        print(json.dumps(one(*given.one, given.cells, given.seed)))
         return
     file = HERE / "compare.json"
     kept: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {"matters": {}}
@@ -350,13 +363,12 @@ def main() -> None:
     for matter in given.matters or MATTERS:
         methods = [name for name in MATTERS[matter] if not given.methods or name in given.methods]
         about: dict[str, Any] = {"cells": given.cells, "runs": {name: [] for name in methods}, "failed": {}}
-        about["load"] = os.getloadavg()[
-            0
-        ]  # other work inflates CPU seconds too, by what it takes of the caches
-        kept["matters"][matter] = about
-        for _ in range(given.times):
+        # Other work inflates CPU seconds too, by what it takes of the caches.
+        about |= {"threads": given.threads, "load": os.getloadavg()[0]}
+        kept["matters"][matter if given.cells == USUAL else f"{matter}, {given.cells}"] = about
+        for turn in range(given.times):
             for name in (name for name in methods if name not in about["failed"]):
-                found = measured(matter, name, given.cells)
+                found = measured(matter, name, given, given.seed + turn)
                 print(matter, name, found, flush=True)
                 if isinstance(found, str):
                     about["failed"][name] = found

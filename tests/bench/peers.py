@@ -34,7 +34,7 @@ def cross_fitted(learn: Learner, case: Case, x: np.ndarray, measured: Moments) -
         mean, sd = measured.scale(train[None])
         scaled = torch.nan_to_num(torch.from_numpy((x - mean) / sd))
         bags = list(scaled.split(np.diff(case.cohort.offsets).tolist()))
-        torch.manual_seed(0)
+        torch.manual_seed(case.settings.seed)
         return learn(bags, y, np.flatnonzero(train), rate, epochs)
 
     loss = np.zeros((plan.folds, len(RATES), len(MARKS)))

@@ -20,7 +20,7 @@ from statistics import median
 from typing import Any
 
 from milcore import training
-from tests.bench.compare import ONE, made_up
+from tests.bench.compare import THREADS, made_up
 from tests.bench.memory import Watch, anonymous
 
 HERE = Path(__file__).parent
@@ -80,7 +80,9 @@ def one(size: dict[str, int]) -> dict[str, list[float]]:
 def measured(size: dict[str, int]) -> Run:
     """The same in a process of its own."""
     command = [sys.executable, "-m", "tests.bench.scaling", "--one", json.dumps(size)]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | ONE, check=True)
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=os.environ | dict.fromkeys(THREADS, "1"), check=True
+    )
     about = {"size": size, "load": os.getloadavg()[0], "code": _commit()}
     return about | {"steps": json.loads(done.stdout.splitlines()[-1])}
 
