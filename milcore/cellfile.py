@@ -19,21 +19,20 @@ from milcore.matrix import on_disk
 __all__ = ["CELLS", "read_cells", "write_cells"]
 
 CELLS = "cells.parquet"
-ROWS = 1 << 17  # written at a time
+ROWS = 1 << 16  # written at a time
 
 
 def write_cells(cells: pd.DataFrame, cohort: Cohort, file: Path) -> None:
     """A row for each input row; those that belong to no patient are empty."""
     table, place = pa.Table.from_pandas(cells, preserve_index=False), _places(cohort)
-    with pq.ParquetWriter(file, table.schema, compression="zstd") as out:
+    words = [one.name for one in table.schema if pa.types.is_dictionary(one.type)]
+    with pq.ParquetWriter(file, table.schema, compression="zstd", use_dictionary=words) as out:
         for begin in range(0, len(place), ROWS):
             here = place[begin : begin + ROWS]
-            part = (
-                table.slice(here[0], len(here))
-                if _in_a_row(here)
-                else table.take(pa.array(here, mask=here < 0))
-            )
-            out.write_table(part)
+            if _in_a_row(here):
+                out.write_table(table.slice(here[0], len(here)))
+            else:
+                out.write_table(table.take(pa.array(here, mask=here < 0)))
 
 
 def read_cells(file: Path, cohort: Cohort) -> pd.DataFrame:

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from milcore.errors import Damaged, MilError
 from milcore.folder import aside, checked, seal
-from milcore.matrix import Written, digest_of
+from milcore.matrix import Written, digest_of, laid_down
 
 __all__ = ["MAPPED", "TEXT", "Cohort", "Note", "alike"]
 
@@ -476,7 +476,7 @@ def _facts(folder: Path) -> dict[str, Any]:
 def _read(folder: Path, facts: dict[str, Any], cells: pd.DataFrame) -> Cohort:
     """The cohort of a folder with its `cells`, which whoever has just written them need not read again."""
     with np.load(folder / "rows.npz") as rows:
-        offsets, order = rows["offsets"], rows["order"]
+        offsets, order = rows["offsets"], laid_down(rows["order"])
     cohort = Cohort(
         features=np.load(folder / "features.npy", mmap_mode="r"),
         names=tuple(facts["names"]),

@@ -1,14 +1,19 @@
-"""Whether the memory that work will take is there: asked before it begins, and said with how many cells would fit."""
+"""Whether the memory that work will take is there: asked before it begins, and said with how many cells would fit. And
+what it no longer needs is given back."""
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 from pathlib import Path
+
+import pyarrow as pa
 
 from milcore.errors import MilError
 from milcore.folder import amount
 
-__all__ = ["allowed", "free", "spare"]
+__all__ = ["allowed", "free", "give_back", "spare"]
 
 CGROUP = Path("/sys/fs/cgroup")
 CONTAINERS = (  # limit, use, and what of the use is given back at need, of both kinds of control groups
@@ -55,6 +60,14 @@ def spare(needed: float, what: str, *, cells: int = 0) -> None:
     )
     rest = f"other programs, or use a computer with more memory. This is an estimate: {TOLD} overrules what is free."
     raise MilError(problem, "this computer", f"{fit} {rest}")
+
+
+def give_back() -> None:
+    """Hands what this process has freed back to the system: Arrow keeps it for itself, and so does the C library where
+    it lies between what is in use (glibc; others are not asked)."""
+    pa.default_memory_pool().release_unused()
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _containers() -> list[tuple[int, int]]:

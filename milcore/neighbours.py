@@ -27,8 +27,9 @@ __all__ = ["NEIGHBOURS", "Graph", "graph", "interpolated", "nearest", "pieces", 
 NEIGHBOURS = 15  # as in covarying neighbourhood analysis and UMAP
 EXACT = 20_000**2  # pairs of points up to which neighbours are searched exhaustively
 PLACED_BY = 5  # points that a value elsewhere is taken from
-AT_ONCE = 1 << 24  # numbers gathered at a time: bounds memory
+AT_ONCE = 1 << 22  # numbers gathered at a time: bounds memory
 ROWS = 1 << 15  # cells or nodes at a time, where something large is made of each
+TURNED = 8 * ROWS  # nodes at a time, the links to which are gathered
 LISTS, PROBED = 2, 18  # times sqrt(points): lists of the coarse index; how many of them are visited
 
 
@@ -100,13 +101,13 @@ def nearest(
 def interpolated(points: np.ndarray, values: np.ndarray, queries: np.ndarray) -> np.ndarray:
     """(Q, ...) float32 of the points' values (P, ...): mean over the nearest points, nearer ones counting more."""
     found, distance = nearest(points, queries, PLACED_BY)
-    weight = 1 / np.maximum(distance, 1e-6) ** 2
-    weight /= weight.sum(1, keepdims=True)
     out = np.empty((len(queries), *values.shape[1:]), np.float32)
     step = max(1, AT_ONCE // (found.shape[1] * max(1, values[0].size)))
     for start in range(0, len(out), step):
         rows = slice(start, start + step)
-        out[rows] = np.einsum("qk,qk...->q...", weight[rows], values[found[rows]])
+        weight = 1 / np.maximum(distance[rows], 1e-6) ** 2
+        weight /= weight.sum(1, keepdims=True)
+        out[rows] = np.einsum("qk,qk...->q...", weight, values[found[rows]])
     return out
 
 
@@ -140,7 +141,7 @@ def _build(cohort: Cohort, x: np.ndarray, share: Callable[[float], None]) -> Gra
         place[order] = np.arange(len(order))
         node, size, points = place[node], size[order], _rows(points, order)
     neighbours, distances = _itself_first(*nearest(points, points, NEIGHBOURS + 1, share))
-    return Graph(node, size, points, neighbours, distances, _step(neighbours, size))
+    return Graph(laid_down(node), laid_down(size), points, neighbours, distances, _step(neighbours, size))
 
 
 def _distinct(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -185,28 +186,35 @@ def _together(points: np.ndarray) -> np.ndarray:
 
 def _itself_first(neighbours: np.ndarray, distances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Puts each node at the head of its own list (near ties may have it later, or not at all)."""
-    own = np.arange(len(neighbours))
-    at = np.where(
-        (neighbours == own[:, None]).any(1), (neighbours == own[:, None]).argmax(1), neighbours.shape[1] - 1
-    )
-    neighbours[own, at] = neighbours[:, 0]
-    distances[own, at] = distances[:, 0]
-    neighbours[:, 0], distances[:, 0] = own, 0
+    for rows in pieces(len(neighbours)):
+        near, far, own = neighbours[rows], distances[rows], np.arange(rows.start, rows.stop)
+        itself, here = near == own[:, None], np.arange(len(own))
+        at = np.where(itself.any(1), itself.argmax(1), near.shape[1] - 1)
+        near[here, at], far[here, at] = near[:, 0], far[:, 0]
+        near[:, 0], far[:, 0] = own, 0
     return neighbours, distances
 
 
 def _step(neighbours: np.ndarray, size: np.ndarray) -> sparse.csr_array:
     """Row-stochastic diffusion between nodes: each cell links to itself and its k nearest, links count both ways."""
     one_way = _links(neighbours, size)
-    other = sparse.csr_array(one_way.T)
     most, end = 2 * one_way.nnz, 0
     data, indices, indptr = on_disk((most,)), on_disk((most,), np.int32), np.zeros(len(size) + 1, np.int32)
-    for rows in pieces(len(size)):
-        both = one_way[rows] + other[rows]
+    for rows, other in _turned(one_way):
+        both = one_way[rows] + other
         here = slice(end, end := end + both.nnz)
         data[here], indices[here] = both.data / np.repeat(both.sum(1), np.diff(both.indptr)), both.indices
         indptr[rows.start + 1 : rows.stop + 1] = here.start + both.indptr[1:]
     return sparse.csr_array((data[:end], indices[:end], indptr), shape=one_way.shape)
+
+
+def _turned(links: sparse.csr_array) -> Iterator[tuple[slice, sparse.csr_array]]:
+    """Some nodes at a time, and the links to them (n, M) of links (M, M)."""
+    for rows in pieces(links.shape[0]):
+        at = rows.start % TURNED
+        if at == 0:
+            some = sparse.csr_array(links[:, rows.start : rows.start + TURNED].T)
+        yield rows, some[at : at + rows.stop - rows.start]
 
 
 def _links(neighbours: np.ndarray, size: np.ndarray) -> sparse.csr_array:

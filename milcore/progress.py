@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from milcore.errors import Cancelled
+from milcore.memory import give_back
 
 __all__ = ["Event", "Progress"]
 
@@ -41,7 +42,8 @@ class Progress:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Names what runs now and times it."""
+        """Names what runs now and times it; memory that was freed before, and by it, is given back."""
+        give_back()
         outer, self._stage = self._stage, name
         begun = time.perf_counter()
         self.share(0.0)
@@ -49,6 +51,7 @@ class Progress:
             yield
         finally:
             self._stage = outer
+            give_back()
         self.timings[name] = self.timings.get(name, 0.0) + time.perf_counter() - begun
 
     def share(self, done: float, words: str = "") -> None:

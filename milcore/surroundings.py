@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+import pandas as pd
 from scipy import sparse
 from scipy.spatial import cKDTree
 
@@ -24,7 +25,7 @@ def nearby(x: np.ndarray, cohort: Cohort, around: int) -> np.ndarray:
 
     MilError where no cell has coordinates.
     """
-    xy = cohort.cells[["x", "y"]].to_numpy(np.float64)
+    xy = cohort.cells[["x", "y"]].to_numpy()
     placed = np.isfinite(xy).all(1)
     if not placed.any():
         problem = "The cells have no coordinates."
@@ -39,7 +40,7 @@ def nearby(x: np.ndarray, cohort: Cohort, around: int) -> np.ndarray:
 def company(kind: np.ndarray, cohort: Cohort, around: int) -> tuple[np.ndarray, np.ndarray]:
     """(N,) share of each cell's `around` nearest cells of the same region that are of its kind (N,), and the share
     of that kind among all others there, which chance alone would give; NaN for cells without coordinates or company."""
-    xy = cohort.cells[["x", "y"]].to_numpy(np.float64)
+    xy = cohort.cells[["x", "y"]].to_numpy()
     alike, expected = np.full((2, len(kind)), np.nan, np.float32)
     for rows in _by_region(cohort, np.isfinite(xy).all(1)):
         here = kind[rows]
@@ -60,15 +61,18 @@ def _by_region(cohort: Cohort, placed: np.ndarray) -> Iterator[np.ndarray]:
 
 def regions(cohort: Cohort) -> np.ndarray:
     """(N,) number of each cell's region; where none is named, the patient is the region."""
-    codes = cohort.cells["region"].astype("category").cat.codes.to_numpy().astype(np.int64)
-    _, number = np.unique(cohort.groups[cohort.owner] * (codes.max() + 2) + codes, return_inverse=True)
-    return number
+    codes = cohort.cells["region"].astype("category").cat.codes.to_numpy()
+    number = cohort.groups[cohort.owner].astype(np.int64)
+    number *= int(codes.max()) + 2
+    number += codes
+    return pd.factorize(number, sort=True)[0].astype(np.int32)
 
 
 def _nearest(xy: np.ndarray, around: int) -> np.ndarray:
     """(n, k) the nearest other cells of each cell of one region."""
     n, k = len(xy), min(around, len(xy) - 1)
-    found = cKDTree(xy).query(xy, k + 1)[1]
+    places = xy.astype(np.float64)
+    found = cKDTree(places).query(places, k + 1)[1]
     own = found == np.arange(n)[:, None]
     own[~own.any(1), -1] = True  # cells in one place may not list themselves: then the farthest goes
     return np.asarray(found[~own].reshape(n, k))

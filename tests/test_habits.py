@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[1]
 LINE = re.findall(
     r"\w+",
     """
-errors progress folder memory crew matrix measures tasks labels names cohort formats profiles columns files text binary
+errors folder memory progress crew matrix measures tasks labels names cohort formats profiles columns files text binary
 large pairing tables patients belonging naming owners mapping inspection measurements readers surroundings preprocess
 neighbours folds neighbourhood models learning training case stacking evidence faithfulness stability permutation
 validation calibration associations reach baselines covariates probes projection phenotypes effects gating seen

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from milcore import chain, memory
@@ -12,6 +14,7 @@ from milcore.errors import MilError
 from milcore.projection import Layout
 from milcore.readers import read_cohort
 from milcore.training import Settings
+from tests.bench.memory import anonymous
 from tests.planted import planted
 from tests.tiny import cells
 
@@ -45,6 +48,17 @@ def test_the_container_counts_and_its_caches_do_not(computer: Path, monkeypatch:
     assert memory.free() == 3 * GB
     (computer / "meminfo").unlink()
     assert memory.free() == memory.allowed() > 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells anonymous memory")
+def test_what_was_freed_between_what_is_in_use_is_given_back() -> None:
+    begin = anonymous()
+    held = [np.ones(10_000) for _ in range(1_000)]  # 80 MB
+    assert anonymous() > begin + 70
+    held = held[::50]
+    memory.give_back()
+    assert anonymous() < begin + 20
+    assert len(held) == 20
 
 
 def test_what_would_fit_is_said(computer: Path) -> None:
