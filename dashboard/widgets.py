@@ -17,7 +17,9 @@ from milcore.errors import MilError
 
 if TYPE_CHECKING:
     from milcore.analysis import Analysis
+    from milcore.cohort import Cohort
 
+CONTEXTS = {0: "No", 5: "5 nearest cells", 10: "10 nearest cells", 20: "20 nearest cells"}
 LOG_LETTERS = 20_000  # the last so many are shown
 LOOK = """<style>
 [data-testid="stMainBlockContainer"] {padding: 2.6rem 2.2rem 4rem; max-width: 1680px}
@@ -188,6 +190,21 @@ def progress(job: Job, stages: Sequence[str]) -> None:
     st.progress(job.share, text=f"{stage_name(job.stage)}: {theme.percent(job.share)}{much}")
     quiet(f"{clock(job.seconds)} so far." + (" Stopping at the next step." if job.cancelling else ""))
     log(job)
+
+
+def context(cohort: Cohort) -> int:
+    """Asks how many cells around each one training looks at; 0, and no question, without coordinates."""
+    if not cohort.cells[["x", "y"]].notna().all(axis=1).any():
+        return 0
+    return int(
+        st.selectbox(
+            "Train with each cell's surroundings",
+            **state.bind("context", list(CONTEXTS)),
+            format_func=CONTEXTS.__getitem__,
+            help="Adds the mean features of the nearest cells in the tissue; says something new of cell types",
+            width=280,
+        )
+    )
 
 
 def stage_name(stage: str) -> str:

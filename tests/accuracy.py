@@ -220,9 +220,37 @@ def table(rows: list[dict]) -> str:
                 *(_line(row) for row in here),
                 "",
             ]
+    lines += _plain(rows)
     if missing := [name for name in GROUPS if name not in {row["name"] for row in rows}]:
         lines += ["Not measured yet: " + "; ".join(missing) + "."]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _plain(rows: list[dict]) -> list[str]:
+    """Every plain model beside the default."""
+    names = list(dict.fromkeys(name for row in rows for name in row["baselines"]))
+    lines = [
+        "## Every plain model beside the default",
+        "",
+        "Under the same folds; **bold** where the default is more than one paired standard error worse.",
+        "",
+        f"| cohort | default | {' | '.join(names)} |",
+        "|---|---|" + "---|" * len(names),
+    ]
+    for row in rows:
+        each = [_beside(row["baselines"][name]) if name in row["baselines"] else "" for name in names]
+        lines.append(f"| {row['name']} | {row['scores'][row['main']]['value']:.2f} | {' | '.join(each)} |")
+    return [*lines, ""]
+
+
+def _beside(other: dict) -> str:
+    words = f"{other['score']['value']:.2f}"
+    return f"**{words}**" if _worse(other["difference"]) else words
+
+
+def _worse(apart: dict[str, float]) -> bool:
+    """Whether the default is more than one standard error worse."""
+    return apart["value"] < -max(apart["se"], LEAST)
 
 
 def _line(row: dict) -> str:
@@ -247,8 +275,7 @@ def _less(others: dict[str, dict], *, named: bool) -> str:
     if apart is None:
         return ""
     words = f"{apart['value']:+.2f} ± {apart['se']:.2f}"
-    worse = apart["value"] < -max(apart["se"], LEAST)
-    words = f"**{words}**" if worse else words
+    words = f"**{words}**" if _worse(apart) else words
     return f"{words} ({best})" if named else words
 
 

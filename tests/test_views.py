@@ -437,6 +437,17 @@ def test_every_second_edit_is_kept(loaded: Path) -> None:
         assert at.number_input[0].value == value
 
 
+@pytest.mark.parametrize("view", ["cohort", "train"])
+def test_surroundings_are_offered_where_there_are_coordinates(loaded: Path, view: str) -> None:
+    def offered() -> Any:
+        return next(box for box in at.selectbox if box.label == "Train with each cell's surroundings")
+
+    at = page(view, cohort=cohort_key(loaded))
+    for value in (10, 5):
+        offered().set_value(value).run()
+        assert offered().value == value
+
+
 # ---------------------------------------------------------------- chosen cells and phenotypes
 
 

@@ -216,3 +216,4 @@ def _charts(cohort: Cohort) -> None:
     if cohort.cells[["x", "y"]].notna().to_numpy().any():
         st.subheader("One region of tissue", anchor=False)
         widgets.chart(figures.tissue_preview(cohort).update_layout(height=480), "preview")
+        widgets.context(cohort)

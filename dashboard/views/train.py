@@ -31,7 +31,6 @@ KINDS = {
     "regression": "A number",
     "survival": "Time until an event",
 }
-CONTEXTS = {0: "No", 5: "5 nearest cells", 10: "10 nearest cells", 20: "20 nearest cells"}
 CENTRES = {"none": "No", "region": "By the median of each region"}
 TRANSFORMS = {
     "auto": "Recognise",
@@ -321,14 +320,8 @@ def _advanced(cohort: Cohort) -> dict[str, Any]:
             format_func=CENTRES.__getitem__,
             help="Also hides what sets whole regions apart",
         )
-        context = 0
-        if cohort.cells[["x", "y"]].notna().all(axis=1).any():
-            context = middle.selectbox(
-                "Look at each cell's surroundings",
-                **state.bind("context", list(CONTEXTS)),
-                format_func=CONTEXTS.__getitem__,
-                help="Adds the mean features of the nearest cells in the tissue; says something new of cell types",
-            )
+        with middle:
+            context = widgets.context(cohort)
     names = [
         str(name) for name in cohort.patients if name not in ("patient", "region", state.session().target)
     ]
@@ -344,7 +337,7 @@ def _advanced(cohort: Cohort) -> dict[str, Any]:
         "transform": transform,
         "seed": int(seed),
         "centre": centre,
-        "context": int(context),
+        "context": context,
     }
 
 
