@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from milcore.models import Networks
+from milcore.models import Networks, device
 from milcore.tasks import Task
 
 __all__ = ["CELLS", "PATIENTS", "Descent", "Stack", "Top", "pooled", "trained"]
@@ -104,7 +104,7 @@ def trained(x: np.ndarray, stack: Stack, tell: Callable[[float], None]) -> dict[
     networks = Networks.drawn(mean, sd, draw, attends=stack.attends, outputs=stack.task.outputs)
     cells, train = torch.from_numpy(x), torch.tensor(stack.train)
     first, count = torch.from_numpy(stack.offsets[:-1].copy()), torch.from_numpy(np.diff(stack.offsets))
-    y = torch.from_numpy(np.array(stack.task.targets(stack.train)[0])).float()  # (S, B, ...)
+    y = torch.from_numpy(np.array(stack.task.targets(stack.train)[0])).float().to(device())  # (S, B, ...)
     steps, patients, k = _sizes(stack)
     drawn = torch.empty(len(train), patients * k, cells.shape[1])
     descent, models = Descent(networks.learnt, stack.epochs * steps), torch.arange(len(train))[:, None]
@@ -116,7 +116,7 @@ def trained(x: np.ndarray, stack: Stack, tell: Callable[[float], None]) -> dict[
             networks.backward(drawn, partial(_loss, stack, rows.shape, y[models, turn]))
             descent.step(networks.slope)
         tell((epoch + 1) / stack.epochs)
-    return {name: part.numpy() for name, part in networks.parts.items()}
+    return {name: part.cpu().numpy() for name, part in networks.parts.items()}
 
 
 def _sizes(stack: Stack) -> tuple[int, int, int]:

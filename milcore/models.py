@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 
 import torch
 
-__all__ = ["POOLINGS", "Networks"]
+__all__ = ["POOLINGS", "Networks", "device"]
 
 POOLINGS = ("attention", "mean", "topk")  # the poolings whose evidence is a learnt network
 HIDDEN = 32
@@ -20,6 +20,11 @@ GATE = 16
 GATES = ("tanh_gate", "sigmoid_gate")
 
 Loss = Callable[[torch.Tensor, torch.Tensor | None], torch.Tensor]
+
+
+def device() -> torch.device:
+    """Where networks are: on a GPU where PyTorch sees one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 class Networks:
@@ -31,6 +36,7 @@ class Networks:
     """
 
     def __init__(self, parts: Mapping[str, torch.Tensor]) -> None:
+        parts = {name: part.to(device()) for name, part in parts.items()}
         self.mean, self.sd = parts["mean"], parts["sd"]
         self.outputs, self.attends = parts["head"].shape[-1], "look" in parts
         gates = [parts[name] for name in GATES if self.attends]
@@ -73,11 +79,11 @@ class Networks:
         self, x: torch.Tensor, models: slice = slice(None)
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Features (S, n, F), missing values NaN -> evidence (S, n, K), centred over several outputs, and
-        attention logits (S, n), None where cells do not differ in attention. Changes x.
+        attention logits (S, n), None where cells do not differ in attention; on the networks' device. Changes x.
 
         `models` picks some of the S; x then has as many.
         """
-        _, read, gate = self._passed(x, models, {})
+        _, read, gate = self._passed(x.to(self.mean.device), models, {})
         return self._said(read, gate, models)
 
     def backward(self, x: torch.Tensor, loss: Loss) -> None:
@@ -85,6 +91,7 @@ class Networks:
 
         Written out, into the same memory at each step: automatic differentiation takes half as long again.
         """
+        x = x.to(self.mean.device)
         h, read, gate = self._passed(x, slice(None), self._kept)
         evidence, logit = self._said(read, gate, slice(None))
         evidence.requires_grad_()

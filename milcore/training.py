@@ -281,13 +281,13 @@ def _whole(
     start to the next."""
     rows, starts = bags
     parts = [networks(cells[part][None], slice(s, s + 1)) for part in torch.from_numpy(rows).split(ROWS)]
-    v = torch.cat([part[0][0] for part in parts]).double().numpy()
+    v = torch.cat([part[0][0] for part in parts]).double().cpu().numpy()
     count = np.diff(starts, append=len(rows))
     if top is not None:
         return v, _top_weight(top.rank(v), np.repeat(np.arange(len(count)), count), count, top.share)
     if not networks.attends:
         return v, np.repeat(1 / count, count)
-    logit = torch.cat([part[1][0] for part in parts if part[1] is not None]).double().numpy()
+    logit = torch.cat([part[1][0] for part in parts if part[1] is not None]).double().cpu().numpy()
     e = np.exp(logit - np.repeat(np.maximum.reduceat(logit, starts), count))
     return v, e / np.repeat(np.add.reduceat(e, starts), count)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from milcore import learning, training
+from milcore import learning, models, training
 from milcore.errors import MilError
 from milcore.evidence import leave_one_out, member_scores
 from milcore.folds import plan
@@ -14,6 +14,7 @@ from milcore.learning import Descent, Top
 from milcore.measures import auroc
 from milcore.models import Networks
 from milcore.preprocess import moments, preparation
+from milcore.tasks import Binary, Multiclass, Regression, Survival
 from milcore.training import Member, Settings, cross_fit
 from tests.planted import planted
 
@@ -149,6 +150,30 @@ def test_gradients_are_those_of_automatic_differentiation(pooling: str, outputs:
     for name, part in networks.parts.items():
         if name not in ("mean", "sd"):
             torch.testing.assert_close(part, parts[name].grad)
+
+
+@pytest.mark.parametrize("top", [None, Top(0.5, 0, 1)], ids=["attention", "topk"])
+@pytest.mark.parametrize("kind", ["binary", "multiclass", "regression", "survival"])
+def test_a_step_leaves_nothing_on_another_device(kind: str, top: Top | None, monkeypatch) -> None:
+    """On torch's "meta" device, which has no memory and refuses tensors of others, as a GPU does."""
+    monkeypatch.setattr(models, "device", lambda: torch.device("meta"))
+    task = {
+        "binary": Binary(("no", "yes"), np.array([0.0, 1, 0, 1])),
+        "multiclass": Multiclass(("a", "b", "c"), np.array([0.0, 1, 2, 1])),
+        "regression": Regression("number", np.array([1.0, 2, 3, 4])),
+        "survival": Survival("days", np.array([[1.0, 1], [2, 0], [3, 1], [4, 1]])),
+    }[kind]
+    scaling = torch.zeros(2, 5), torch.ones(2, 5)
+    networks = Networks.drawn(*scaling, torch.Generator(), attends=top is None, outputs=task.outputs)
+    y = torch.from_numpy(np.tile(task.y, (2,) + (1,) * task.y.ndim)).float().to("meta")
+    drawn = torch.Size((2, 4, 6))
+
+    def loss(evidence: torch.Tensor, logit: torch.Tensor | None) -> torch.Tensor:
+        return task.loss(learning.pooled(top, drawn, evidence, logit), y).sum()
+
+    networks.backward(torch.zeros(2, 24, 5), loss)
+    Descent(networks.learnt, 60).step(networks.slope)
+    assert networks.slope.device == networks(torch.zeros(2, 24, 5))[0].device == torch.device("meta")
 
 
 def test_descent_is_that_of_torch() -> None:
