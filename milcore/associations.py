@@ -86,17 +86,21 @@ def _counted(
     """Correlations (M, L) with the true label, and (P, BINS) the share of the cells whose largest one
     reaches each bin, for every deal: `parts` of abundance (M, T) and label (T, P, L) of length 1."""
     T, P, L = label.shape
-    found, counts = np.empty((len(mass), L)), np.zeros(P * BINS)
-    flat, place = label.reshape(T, P * L), np.arange(P) * BINS
-    some = max(1, AT_ONCE // (P * L))
+    found, counts = np.empty((len(mass), L)), np.zeros((P, BINS))
     for rows, abundance in parts:
-        for i in range(0, len(abundance), some):
-            here = slice(rows.start + i, min(rows.start + i + some, rows.stop))
-            every = (abundance[i : i + some] @ flat).reshape(-1, P, L)
-            found[here] = every[:, 0]
-            at = _bins(np.abs(every).max(2)) + place
-            counts += np.bincount(at.ravel(), np.repeat(mass[here], P), P * BINS)
-    return found, counts.reshape(P, BINS)[:, ::-1].cumsum(1)[:, ::-1]
+        some = max(
+            1, AT_ONCE // (len(abundance) * L)
+        )  # few deals of many nodes: their counts stay in the cache
+        for i in range(0, P, some):
+            deals = label[:, i : i + some].reshape(T, -1)
+            every = (deals.T @ abundance.T).reshape(-1, L, len(abundance))
+            if i == 0:
+                found[rows] = every[0].T
+            n = len(every)
+            at = _bins(np.abs(every).max(1)) + np.arange(n)[:, None] * BINS
+            held = np.bincount(at.ravel(), np.tile(mass[rows], n), n * BINS)
+            counts[i : i + n] += held.reshape(n, BINS)
+    return found, counts[:, ::-1].cumsum(1)[:, ::-1]
 
 
 def _bins(size: np.ndarray) -> np.ndarray:
