@@ -199,9 +199,9 @@ its type of cell (*distinct*: by four).
 Where the default is worse: a second member that knows less costs some hundredths, most where patients are few, since
 weights are shrunk towards equal; where a group is hard to see the weights follow luck. Keren's architecture is defined
 by how types of cells mix, and only the baseline is told the types. In Elephant's bags of a few instances the mean says
-nearly all. A group of .1 % that lies three standard deviations away is not found out of fold; four standard deviations
-away its cells are, and its patients in one cohort of two. CPU seconds were taken beside other work, which can double
-them.
+nearly all. A group of .1 % that lies three standard deviations away is found in one cohort of six; four standard
+deviations away its cells are found in both, and its patients in one of two. CPU seconds were taken beside other work,
+which can double them.
 """
 
 
