@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from dashboard import outcome, theme, trust
+from dashboard import outcome, theme, trust, worth
 from dashboard.theme import escape, finish, nothing, short
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def calibration(analysis: Analysis) -> go.Figure:
     """Share of patients with the outcome against the probability predicted, in five groups with 95 % intervals."""
     found = analysis.facts.get("calibration", {}).get("curve")
     if not found:
-        return nothing(trust.calibrated(analysis.facts))
+        return nothing(worth.calibrated(analysis.facts))
     x, y, low, high, n = (
         [group[k] for group in found] for k in ("predicted", "observed", "low", "high", "patients")
     )
@@ -97,7 +97,7 @@ def calibration(analysis: Analysis) -> go.Figure:
     figure.update_xaxes(title="Predicted probability", tickformat=".0%", range=[-0.02, 1.02])
     figure.update_yaxes(title="Observed share", tickformat=".0%", range=[-0.02, 1.02])
     figure.update_layout(showlegend=False, height=360)
-    return finish(figure, f"Observed share against predicted probability. {trust.calibrated(analysis.facts)}")
+    return finish(figure, f"Observed share against predicted probability. {worth.calibrated(analysis.facts)}")
 
 
 def confusion(analysis: Analysis) -> go.Figure:
@@ -111,12 +111,13 @@ def confusion(analysis: Analysis) -> go.Figure:
     figure = go.Figure(go.Heatmap(z=share, y=names, text=counts, texttemplate="%{text}"))
     figure.update_traces(colorscale=scale, showscale=False, zmin=0, zmax=1, xgap=2, ygap=2)
     figure.update_traces(
-        hovertemplate="%{y} predicted %{x}: %{text}<extra></extra>", x=list(range(len(under)))
+        hovertemplate="%{y} predicted %{customdata}: %{text}<extra></extra>", x=list(range(len(under)))
     )
-    figure.update_xaxes(title="Predicted", showgrid=False, tickangle=0, ticks="")
+    figure.update_traces(customdata=np.tile(names, (len(names), 1)))
+    figure.update_xaxes(title="Predicted", showgrid=False, tickangle=-40, ticks="")
     figure.update_xaxes(tickvals=list(range(len(under))), ticktext=under)
     figure.update_yaxes(title="Label", type="category", autorange="reversed", showgrid=False, ticks="")
-    figure.update_layout(height=130 + 46 * len(names))
+    figure.update_layout(height=160 + 46 * len(names))
     right = f"{int(np.trace(counts))} of {int(counts.sum())}"
     return finish(figure, f"Patients by label and predicted class; {right} on the diagonal.")
 
@@ -178,7 +179,7 @@ def survival(analysis: Analysis) -> go.Figure:
             y=group["survival"],
             mode="lines",
             line={"color": hue, "width": 2.5, "shape": "hv"},
-            name=f"{group['name']} ({group['patients']} patients, {group['events']} events)",
+            name=f"{group['name']}, event in {group['events']} of {group['patients']}",
             customdata=group["at_risk"],
             hovertemplate="%{y:.0%} without event at %{x}, %{customdata} still seen<extra></extra>",
         )
@@ -187,7 +188,7 @@ def survival(analysis: Analysis) -> go.Figure:
     )
     figure.update_yaxes(title="Without event", tickformat=".0%", range=[0, 1.02])
     figure.update_layout(legend={"orientation": "v", "y": 1.02, "yanchor": "bottom"}, margin={"t": 76})
-    return finish(figure, f"Kaplan-Meier curves, out of fold. {trust.log_rank(analysis.facts)}")
+    return finish(figure, f"Kaplan-Meier curves, out of fold. {worth.log_rank(analysis.facts)}")
 
 
 def null(analysis: Analysis) -> go.Figure:
@@ -217,7 +218,7 @@ def null(analysis: Analysis) -> go.Figure:
 def baselines(analysis: Analysis) -> go.Figure:
     """Is multiple-instance learning needed? The leading score with interval of Milscope and all it is compared with."""
     facts = analysis.facts
-    scored = trust.compared(facts)
+    scored = worth.compared(facts)
     figure = _intervals(scored, facts)
     words = "; ".join(f"{name} {theme.interval(score)}" for name, score in scored)
     return finish(figure, f"{outcome.main(facts)} of Milscope and plain baselines: {words}.")

@@ -145,6 +145,7 @@ def _dots(part: pd.DataFrame, label: str, classes: Sequence[str]) -> go.Scatter:
         customdata=part["patient"].astype(str),
         hovertext=[_patient_words(row) for row in part.to_dict("records")],
         hoverinfo="text",
+        cliponaxis=False,  # the first and the last are whole
     )
 
 

@@ -10,7 +10,7 @@ import datetime
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from dashboard import casepage, drivers, method, outcome, pictures, theme, trust, webpage
+from dashboard import casepage, drivers, method, outcome, pictures, theme, trust, webpage, worth
 from dashboard import pseudonyms as masking
 from dashboard.document import (
     BANNER,
@@ -155,8 +155,8 @@ def title(analysis: Analysis) -> str:
 def _beside(analysis: Analysis) -> list[Block]:
     """New patients beside the training cohort, in place of what cross-validation shows."""
     facts = analysis.facts
-    blocks: list[Block] = [Heading("Do the models reach these patients?"), Words(trust.distance(facts))]
-    if rows := trust.transferred(facts):
+    blocks: list[Block] = [Heading("Do the models reach these patients?"), Words(worth.distance(facts))]
+    if rows := worth.transferred(facts):
         few = "exploratory" in facts
         if few:
             blocks.append(Words("", lead="Exploratory: with so few patients no performance is claimed."))
@@ -232,31 +232,31 @@ def _trust(analysis: Analysis) -> list[Block]:
     rows = [(_capital(theme.score_name(name)), interval(score)) for name, score in facts["scores"].items()]
     caption = {
         "regression": "Predicted against measured; dashed: equal.",
-        "survival": f"Kaplan-Meier with 95 % bands. {trust.log_rank(facts) if 'survival' in facts else ''}",
+        "survival": f"Kaplan-Meier with 95 % bands. {worth.log_rank(facts) if 'survival' in facts else ''}",
     }.get(facts["task"], "ROC curve, mean over folds and repeats.")
     inner: tuple[Block, ...] = (
         Table(("Score, out of fold", "value (95 % interval)"), (*rows, *_sides(analysis)), numbers=(1,)),
         Row((Figure(pictures.fit(analysis), caption), *_chance(analysis))),
     )
-    asked = (trust.by_patient, trust.spread, trust.whole_null, trust.standing_out, trust.reach_of)
+    asked = (worth.by_patient, worth.spread, worth.whole_null, worth.standing_out, worth.reach_of)
     blocks += [Group(inner, pale=few), Words(MEANING[facts["task"]], "quiet")]
     blocks += [Words(words) for one in asked if (words := one(facts))]
     return [*blocks, *_calibration(analysis), *_needed(analysis), *_confounders(facts)]
 
 
 def _calibration(analysis: Analysis) -> list[Block]:
-    words, picture = trust.calibrated(analysis.facts), pictures.calibration(analysis)
+    words, picture = worth.calibrated(analysis.facts), pictures.calibration(analysis)
     if not words:
         return []
     blocks: list[Block] = [Heading("Are the predictions too extreme?", 3), Words(words)]
-    return [*blocks, Figure(picture, trust.GROUPED)] if picture else blocks
+    return [*blocks, Figure(picture, worth.GROUPED)] if picture else blocks
 
 
 def _sides(analysis: Analysis) -> list[tuple[str, str]]:
     """Sensitivity and specificity at the threshold, of two classes."""
     if analysis.facts["task"] != "binary" or analysis.cohort.bag == "region":
         return []  # regions of one patient are not independent, so no interval counts them
-    found = trust.sides(outcome.patients(analysis), analysis.facts["positive"])
+    found = worth.sides(outcome.patients(analysis), analysis.facts["positive"])
     return [(f"{name} at the threshold", words) for name, words in found.items()]
 
 
@@ -274,11 +274,11 @@ def _chance(analysis: Analysis) -> list[Figure]:
 def _needed(analysis: Analysis) -> list[Block]:
     """Milscope beside what is simpler: its members alone, plain baselines and covariates."""
     facts = analysis.facts
-    scored = trust.compared(facts)
+    scored = worth.compared(facts)
     if len(scored) < 2:
         return []
     picture = Figure(pictures.intervals(scored, facts))
-    words = [Words(one) for one in (trust.needed(facts), trust.beside(facts)) if one]
+    words = [Words(one) for one in (worth.needed(facts), worth.beside(facts)) if one]
     return [Heading("Is looking at single cells needed?", 3), *words, picture]
 
 

@@ -279,3 +279,11 @@ def test_hues_show_on_white_and_on_black() -> None:
 )
 def test_words_of_numbers(said: str, wanted: str) -> None:
     assert said == wanted
+
+
+def test_a_class_is_named_where_it_is_pointed_at() -> None:
+    found = {"classes": ["one", "two", NASTY], "counts": [[3, 1, 0], [0, 2, 0], [1, 0, 4]]}
+    one: Any = SimpleNamespace(facts={"confusion": found})
+    (shown,) = figures.confusion(one).data
+    assert shown.customdata[2].tolist() == ["one", "two", theme.escape(theme.short(NASTY, 20))]
+    assert "%{customdata}" in shown.hovertemplate

@@ -30,7 +30,7 @@ large pairing tables patients belonging naming owners mapping inspection measure
 neighbours folds neighbourhood models learning training case stacking evidence faithfulness stability permutation
 validation calibration associations reach baselines covariates probes projection phenotypes effects gating seen
 scorer cellfile analysis selections results judgement
-retraining chain prediction export sample_data theme outcome trust checks colouring shades planes hover drivers
+retraining chain prediction export sample_data theme outcome trust worth checks colouring shades planes hover drivers
 why maps figures chartdata svg stills document webpage ink paper pictures casepage method pseudonyms report
 slides comparing workspace layouts journal worker process jobs server doctor options terminal targets cli selection
 picks kept state browser widgets canvas views frame app

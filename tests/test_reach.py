@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import kendalltau, mannwhitneyu, spearmanr
 
-from dashboard.trust import reach as words
+from dashboard.worth import reach as words
 from milcore.reach import reach
 from milcore.validation import WIDENED
 

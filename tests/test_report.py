@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from dashboard import method, pictures, report, trust
+from dashboard import method, pictures, report, worth
 from dashboard.cli import cli
 from milcore.analysis import Analysis
 from milcore.errors import MilError
@@ -215,7 +215,7 @@ def test_sensitivity_and_specificity_are_counted() -> None:
     table = pd.DataFrame(
         {"label": ["a"] * 10 + ["b"] * 10 + [""], "prediction": 0.5, "wrong": [False] * 8 + [True] * 13}
     )
-    found = trust.sides(table, "a")
+    found = worth.sides(table, "a")
     assert found["Sensitivity"] == "0.80 (0.49 to 0.94), 8 of 10"  # Wilson, as in any table of it
     assert found["Specificity"].startswith("0.00 (0.00 to 0.28)")
 

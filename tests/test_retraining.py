@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dashboard import trust
+from dashboard import worth
 from milcore.chain import WHOLE, analyse
 from milcore.cohort import Cohort
 from milcore.errors import Cancelled
@@ -75,7 +75,7 @@ def test_risk_groups_are_parted_as_the_analysis_parts_them(monkeypatch: pytest.M
     assert whole["log_rank"] == pytest.approx(known["statistic"])
     assert whole["observed"] == pytest.approx(facts["scores"]["c_index"]["value"])
     assert whole["log_rank_p"] in np.arange(1, 6) / 5
-    assert f"of the whole model (one repeat) is p = {whole['log_rank_p']:.2f}." in trust.log_rank(facts)
+    assert f"of the whole model (one repeat) is p = {whole['log_rank_p']:.2f}." in worth.log_rank(facts)
     told = [event.words for event in heard if event.stage == "whole null"]
     assert told[0] == ""
     assert re.fullmatch("[0-3] of 3 shuffles so far did as well", told[-1])

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dashboard import trust
+from dashboard import trust, worth
 
 
 def analysis(**facts: Any) -> Any:
@@ -119,32 +119,32 @@ def test_nothing_is_said_of_known_cells_without_any() -> None:
 def test_the_range_over_repeats_is_no_interval_and_each_member_has_its_weight() -> None:
     scores = {"auroc": {"value": 0.9, "low": 0.7, "high": 0.97, "spread": [0.88, 0.93]}}
     facts = analysis(scores=scores, repeats=4).facts
-    assert trust.spread(facts) == (
+    assert worth.spread(facts) == (
         "Over the 4 repeats of the training, on the same patients, AUROC went from 0.88 to 0.93: not an interval."
     )
-    assert trust.spread(facts | {"repeats": 1}) == ""
-    assert trust.by_patient(facts) == ""
-    regions = trust.by_patient(facts | {"scores_patient": scores})
+    assert worth.spread(facts | {"repeats": 1}) == ""
+    assert worth.by_patient(facts) == ""
+    regions = worth.by_patient(facts | {"scores_patient": scores})
     assert regions == "By patient, each the mean of its regions: AUROC 0.90 (0.70 to 0.97)."
-    assert trust.spread(facts | {"new": True}) == ""
+    assert worth.spread(facts | {"new": True}) == ""
     for name, weight in (("neighbourhood", 0.25), ("attention", 0.75)):
         facts["pooling"]["members"][name] = {"weight": weight, "scores": reached(0.8)}
-    assert trust.members(facts) == (
+    assert worth.members(facts) == (
         "Combined from neighbourhood (weight 0.25, alone 0.80 (0.60 to 1.00)) and attention (weight 0.75, alone 0.80 "
         "(0.60 to 1.00))."
     )
-    assert trust.members({"pooling": {"members": {"mean": {}}}}) == ""
+    assert worth.members({"pooling": {"members": {"mean": {}}}}) == ""
 
 
 def test_of_several_classes_each_has_a_level_of_its_own() -> None:
     right, low = ({"value": v, "low": v - 0.5, "high": v + 0.5} for v in (0.1, 0.8))
     found = {"slope": right | {"high": 2.0}, "intercepts": {"a": right, "b": low}}
-    words = trust.calibrated({"calibration": found})
+    words = worth.calibrated({"calibration": found})
     assert words.endswith(
         "On the whole some classes are off (intercept, 0 is right): b too low, 0.80 (0.30 to 1.30)."
     )
     found["intercepts"] = {"a": right}
-    assert trust.calibrated({"calibration": found}).endswith(
+    assert worth.calibrated({"calibration": found}).endswith(
         "no class is clearly predicted too high or too low."
     )
 

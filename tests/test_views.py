@@ -16,11 +16,11 @@ import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from dashboard import frame, kept, picks, state, theme, trust
+from dashboard import frame, kept, picks, state, theme, worth
 from dashboard.jobs import Job, Jobs
 from dashboard.targets import targets
-from dashboard.trust import reach
 from dashboard.workspace import Workspace
+from dashboard.worth import reach
 from milcore.cohort import Cohort
 from milcore.errors import MilError
 from milcore.progress import Progress
@@ -361,7 +361,7 @@ def test_predictions_say_how_patients_were_scored(loaded: Path) -> None:
 def test_train_and_predictions_say_what_was_combined_and_how_far_repeats_differ(
     loaded: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dashboard.trust.members", lambda facts: "Combined from two.")
+    monkeypatch.setattr("dashboard.worth.members", lambda facts: "Combined from two.")
     assert "Combined from two." in words(page("train", cohort=cohort_key(loaded)))
     assert "went from" in words(page("predictions", cohort=cohort_key(loaded)))
 
@@ -589,9 +589,9 @@ def test_targets_and_reach() -> None:
     assert [target.name for target in targets(tiny())] == ["response", "grade", "site"]
     assert "0.73 by luck" in reach("binary", (24, 24))
     facts = {"task": "binary", "counts": {"no": 24, "yes": 24, "unlabelled": 3}}
-    assert trust.reach_of(facts) == reach("binary", (24, 24))
+    assert worth.reach_of(facts) == reach("binary", (24, 24))
     late = {"task": "survival", "counts": {"events": 40, "censored": 9, "unlabelled": 0}}
-    assert "With 40 events" in trust.reach_of(late)
+    assert "With 40 events" in worth.reach_of(late)
     assert "exploratory" in reach("binary", (5, 30))
     assert "no AUROC" in reach("binary", (3, 3))
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import streamlit as st
 
-from dashboard import outcome, state, theme, trust, widgets
+from dashboard import outcome, state, theme, widgets, worth
 from dashboard.views import doors
 
 if TYPE_CHECKING:
@@ -91,11 +91,11 @@ def beside(analysis: Analysis) -> None:
     """New patients beside the training cohort: how well they are scored, and how far they lie from it."""
     facts = analysis.facts
     st.subheader("Beside the training cohort", anchor=False)
-    if rows := trust.transferred(facts):
+    if rows := worth.transferred(facts):
         table = pd.DataFrame(rows, columns=["Score", "These new patients", "Training, out of fold"])
         st.dataframe(table, hide_index=True, width="content", alt="Scores here and in training")
         widgets.quiet("With 95 % intervals: of these models as they are here, of the procedure in training.")
-    widgets.say(trust.distance(facts))
+    widgets.say(worth.distance(facts))
     for warning in facts["warnings"]:
         widgets.card("warn", warning["words"])
     table = outcome.patients(analysis).sort_values("far", ascending=False)

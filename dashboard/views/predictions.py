@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import figures, outcome, state, theme, trust, widgets
+from dashboard import figures, outcome, state, theme, trust, widgets, worth
 from dashboard.views import new
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def _fit(analysis: Analysis) -> None:
     if facts["task"] == "multiclass":
         widgets.chart(figures.confusion(analysis), "confusion")
     if facts["task"] == "survival":
-        widgets.quiet(trust.log_rank(facts))
+        widgets.quiet(worth.log_rank(facts))
 
 
 def _scores(facts: dict[str, Any]) -> None:
@@ -82,7 +82,7 @@ def _scores(facts: dict[str, Any]) -> None:
         f"{how}, with 95 % intervals. Patients: {widgets.listed(outcome.counted(facts))}{extra}.{positive} "
         + facts["task_why"]
     )
-    if more := [words for words in (trust.by_patient(facts), trust.spread(facts)) if words]:
+    if more := [words for words in (worth.by_patient(facts), worth.spread(facts)) if words]:
         widgets.quiet(" ".join(more))
 
 
@@ -107,9 +107,9 @@ def _see(patient: str) -> None:
 
 def _needed(analysis: Analysis) -> None:
     with st.expander("Is a model of single cells needed?"):
-        if words := trust.needed(analysis.facts):
+        if words := worth.needed(analysis.facts):
             widgets.say(words)
-        if words := trust.beside(analysis.facts):
+        if words := worth.beside(analysis.facts):
             widgets.say(words)
         widgets.chart(figures.baselines(analysis), "baselines")
 
@@ -117,7 +117,7 @@ def _needed(analysis: Analysis) -> None:
 def _chance(analysis: Analysis) -> None:
     null, named = analysis.facts.get("null"), outcome.main(analysis.facts)
     with st.expander("Could this be chance?"):
-        if words := trust.reach_of(analysis.facts):
+        if words := worth.reach_of(analysis.facts):
             widgets.quiet(words)
         if null is None:
             widgets.say("Chance was not tested in this analysis.")
@@ -127,21 +127,21 @@ def _chance(analysis: Analysis) -> None:
             f"of {null['permutations']} runs reached its {named} of {null['observed']:.2f}: {theme.p_value(null)}."
         )
         widgets.chart(figures.null(analysis), "null")
-        if words := trust.whole_null(analysis.facts):
+        if words := worth.whole_null(analysis.facts):
             widgets.say(words)
-        if words := trust.standing_out(analysis.facts):
+        if words := worth.standing_out(analysis.facts):
             widgets.say(words)
-            widgets.quiet(trust.STANDING)
+            widgets.quiet(worth.STANDING)
 
 
 def _calibration(analysis: Analysis) -> None:
-    words = trust.calibrated(analysis.facts)
+    words = worth.calibrated(analysis.facts)
     if not words:
         return
     with st.expander("Are the predictions too extreme?"):
         widgets.say(words)
         if "curve" in analysis.facts["calibration"]:
-            widgets.quiet(trust.GROUPED)
+            widgets.quiet(worth.GROUPED)
             widgets.chart(figures.calibration(analysis), "calibration")
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import streamlit as st
 
-from dashboard import figures, state, theme, trust, widgets
+from dashboard import figures, state, theme, widgets, worth
 from dashboard.jobs import Job
 from dashboard.targets import Target, barred, targets, times
 from milcore.errors import MilError
@@ -125,7 +125,7 @@ def _done_or_ready(cohort: Cohort) -> None:
         widgets.finding(f"Choose what the cells of {widgets.plural(cohort.B, cohort.bag)} should predict.")
         return
     widgets.finding(analysis.facts["verdict"]["words"])
-    if words := trust.members(analysis.facts):
+    if words := worth.members(analysis.facts):
         widgets.quiet(words)
     if st.button("See predictions", type="primary"):
         state.go("predictions")
@@ -269,7 +269,7 @@ def _means(target: Target, asked: dict[str, Any]) -> None:
         widgets.quiet(
             f"{widgets.plural(target.unlabelled, 'patient')} without a label are predicted, not trained on."
         )
-    if words := trust.reach(kind, _sizes(target, asked, labels)):
+    if words := worth.reach(kind, _sizes(target, asked, labels)):
         widgets.quiet(words)
     widgets.quiet("Every number shown for a patient will come from models that never saw this patient.")
 
