@@ -180,6 +180,7 @@ def strip(analysis: Analysis, patient: str) -> go.Figure:
     me = frame[frame["patient"].astype(str) == patient]
     ring = {"symbol": "circle-open", "size": 20, "color": theme.MISSING, "line": {"width": 3}}
     figure.add_scatter(x=me["value"], y=me["place"], mode="markers", marker=ring, hoverinfo="skip")
+    figure.update_traces(cliponaxis=False)
     if "threshold" in facts:
         figure.add_vline(x=facts["threshold"], line={"dash": "dash", "width": 1.2})
     rows = [escape(short(group, 20)) or "no label" for group, _ in parts]
