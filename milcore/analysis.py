@@ -42,9 +42,10 @@ DAMAGE = (
     pa.ArrowException,
 )
 CELL_BYTES, MEMBER_BYTES = 160, 16  # of a cell: its row of the table; its part of a member, each repeat
-# Bytes of memory in training: for all, of a cell, of each of its features, and of what each member says of it in each
-# repeat; after tests/bench/memory.py, at 200,000 cells.
-BASE_HELD, CELL_HELD, FEATURE_HELD, OUTPUT_HELD = 450 << 20, 500, 20, 16
+# Bytes of memory in training: for all (programs, the map's compiler, groups of landmarks), of a cell, and of each of its
+# features, which the neighbour search holds; after the peaks at 200,000 and a million cells. What members say of a cell
+# lies on disk.
+BASE_HELD, CELL_HELD, FEATURE_HELD = 500 << 20, 150, 4
 MIXED = ("a", "b", "base")  # parts of the mixture, a file each
 
 
@@ -57,8 +58,7 @@ def space(cohort: Cohort, settings: Settings) -> int:
 def needs(cohort: Cohort, settings: Settings) -> int:
     """About how many bytes of memory training takes, to tell what cannot fit: a rough figure, not a bound."""
     wide = cohort.F * (2 if settings.context else 1)
-    kept = OUTPUT_HELD * (2 if settings.pooling == "auto" else 1) * settings.rounds
-    return BASE_HELD + cohort.N * (CELL_HELD + FEATURE_HELD * wide + kept)
+    return BASE_HELD + cohort.N * (CELL_HELD + FEATURE_HELD * wide)
 
 
 @dataclass(frozen=True, eq=False)

@@ -49,7 +49,11 @@ class Preparation:
             x[rows] = self.values(cohort.features[rows])
         if self.centre == "region":
             _centre(x, regions(cohort))
-        return np.hstack([x, nearby(x, cohort, self.context)]) if self.context else x
+        if not self.context:
+            return x
+        wide = on_disk((len(x), 2 * x.shape[1]))
+        wide[:, : x.shape[1]], wide[:, x.shape[1] :] = x, nearby(x, cohort, self.context)
+        return wide
 
     def told(self, names: tuple[str, ...]) -> dict[str, Any]:
         """What was done, for analysis.json: transform, centre, context, and of the features that arcsinh was taken of

@@ -15,6 +15,7 @@ from scipy.spatial import cKDTree
 
 from milcore.cohort import Cohort
 from milcore.errors import MilError
+from milcore.matrix import on_disk
 
 __all__ = ["company", "nearby", "regions"]
 
@@ -31,7 +32,8 @@ def nearby(x: np.ndarray, cohort: Cohort, around: int) -> np.ndarray:
         problem = "The cells have no coordinates."
         fix = "Name the columns of the coordinates with --x and --y, or leave --context out."
         raise MilError(problem, f"--context {around}", fix)
-    out = np.full(x.shape, np.nan, np.float32)
+    out = on_disk(x.shape)
+    out[...] = np.nan
     for rows in _by_region(cohort, placed):
         out[rows] = _means(x[rows], xy[rows], around)
     return out
@@ -62,7 +64,7 @@ def _by_region(cohort: Cohort, placed: np.ndarray) -> Iterator[np.ndarray]:
 def regions(cohort: Cohort) -> np.ndarray:
     """(N,) number of each cell's region; where none is named, the patient is the region."""
     codes = cohort.cells["region"].astype("category").cat.codes.to_numpy()
-    number = cohort.groups[cohort.owner].astype(np.int64)
+    number = cohort.groups[cohort.owner]
     number *= int(codes.max()) + 2
     number += codes
     return pd.factorize(number, sort=True)[0].astype(np.int32)
