@@ -45,7 +45,7 @@ CELL_BYTES, MEMBER_BYTES = 160, 16  # of a cell: its row of the table; its part 
 # Bytes of memory in training: for all (programs, the map's compiler, groups of landmarks), of a cell, and of each of
 # its features, which the neighbour search holds; after the peaks at 200,000 and a million cells. What members say of a
 # cell lies on disk.
-BASE_HELD, CELL_HELD, FEATURE_HELD = 550 << 20, 150, 4
+BASE_HELD, CELL_HELD, FEATURE_HELD = 580 << 20, 150, 4
 MIXED = ("a", "b", "base")  # parts of the mixture, a file each
 
 
