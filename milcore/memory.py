@@ -6,9 +6,8 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import sys
 from pathlib import Path
-
-import pyarrow as pa
 
 from milcore.errors import MilError
 from milcore.folder import amount
@@ -65,7 +64,8 @@ def spare(needed: float, what: str, *, cells: int = 0) -> None:
 def give_back() -> None:
     """Hands what this process has freed back to the system: Arrow keeps it for itself, and so does the C library where
     it lies between what is in use (glibc; others are not asked)."""
-    pa.default_memory_pool().release_unused()
+    if (arrow := sys.modules.get("pyarrow")) is not None:
+        arrow.default_memory_pool().release_unused()
     with contextlib.suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
 

@@ -62,8 +62,9 @@ def test_memory_is_told_by_stage() -> None:
 
 def test_the_table_holds_medians_and_says_what_fails() -> None:
     runs = {"ours": [{"CPU s": 3.0}, {"CPU s": 1.0}, {"CPU s": 2.0}], "theirs": []}
-    about = {"cells": 1000, "runs": runs, "failed": {"theirs": "no module"}}
-    table = compare.page({"machine": "a machine", "load": 0.0, "versions": {}, "matters": {"maps": about}})
+    about = {"cells": 1000, "threads": 1, "load": 0.0, "runs": runs}
+    about["failed"] = {"theirs": "no module"}
+    table = compare.page({"machine": "a machine", "versions": {}, "matters": {"maps": about}})
     assert "| ours | 2.0 | 3 |" in table
     assert "theirs: fails (no module)" in table
 

@@ -109,7 +109,8 @@ def test_work_in_this_process_is_stopped_from_outside(threads: int) -> None:
 
 # ---------------------------------------------------------------- dask
 
-SETTINGS = Settings(target="response", effort="quick")
+# Trained long enough for a worker to be caught at it.
+SETTINGS = Settings(target="response", effort="standard", repeats=3)
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +136,7 @@ def test_a_worker_that_dies_changes_nothing(
     monkeypatch.setattr(
         "milcore.chain.umap_map", lambda cells, owner, **_: np.zeros((len(owner), 2), np.float32)
     )
-    monkeypatch.setitem(WHOLE, "quick", 1)
+    monkeypatch.setitem(WHOLE, "standard", 1)
     monkeypatch.setattr(crew, "TRAVELS", 1000)  # the cohort is small
     address, killed, heard = scheduler.scheduler_address, [], []
     both = workers(address, tmp_path, 2)
@@ -149,7 +150,7 @@ def test_a_worker_that_dies_changes_nothing(
                 for worker, tasks in (
                     {} if killed or event.stage != "attention" else watcher.call_stack()
                 ).items():
-                    if not killed and any("_trained" in line for lines in tasks.values() for line in lines):
+                    if not killed and any("in trained" in line for lines in tasks.values() for line in lines):
                         os.kill(process[worker], signal.SIGKILL)
                         killed.append(worker)
 
