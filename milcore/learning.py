@@ -27,11 +27,8 @@ WHOLE_CELLS = 4000  # of a model's step, where all patients are in each
 RATE = 1e-2
 DECAY = 1.0  # strong: cohorts are small (inner log-loss on Keren and MUSK1 halves against 1e-4)
 MOMENTA, SQUARES, LEAST = (0.95, 0.85), 0.999, 1e-8  # of AdamW; its momentum is low while the rate is high
-RISES, FIRST, LAST = (
-    0.3,
-    1 / 25,
-    1 / 25e4,
-)  # the share of steps in which the rate rises; first and last, of the highest
+RISES = 0.3  # share of the steps in which the rate rises
+FIRST, LAST = 1 / 25, 1 / 25e4  # rates, of the highest
 
 
 @dataclass(frozen=True)
@@ -67,7 +64,7 @@ class Stack:
 
 class Descent:
     """AdamW (Loshchilov & Hutter 2019) on one vector, under one cycle of rates (Smith & Topin 2018) over so many
-    `steps`. The same numbers as torch.optim's, whose import alone takes a second."""
+    `steps`. The same numbers as torch.optim's, whose import is slow."""
 
     def __init__(self, learnt: torch.Tensor, steps: int) -> None:
         self.learnt, self.steps, self.done = learnt, steps, 0

@@ -89,7 +89,7 @@ class Networks:
     def backward(self, x: torch.Tensor, loss: Loss) -> None:
         """Leaves the gradient of a loss, which is a function of what calling with x gives. Changes x.
 
-        Written out, into the same memory at each step: automatic differentiation takes half as long again.
+        Written out, into the same memory at each step: what automatic differentiation adds is mostly memory traffic.
         """
         x = x.to(self.mean.device)
         h, read, gate = self._passed(x, slice(None), self._kept)

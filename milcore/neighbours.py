@@ -112,7 +112,7 @@ def interpolated(points: np.ndarray, values: np.ndarray, queries: np.ndarray) ->
 
 
 def _coarse(points: np.ndarray) -> Any:
-    """A trained inverted file over k-means cells: on tissue .993 of the neighbours are found."""
+    """A trained inverted file over k-means cells."""
     import faiss
 
     F = points.shape[1]
@@ -166,7 +166,7 @@ def _rows(x: np.ndarray, which: np.ndarray) -> np.ndarray:
 
 def _together(points: np.ndarray) -> np.ndarray:
     """(M,) the nodes in an order in which those near each other mostly lie together: whatever goes from node to
-    neighbours then finds these in the processor's cache, which halves the time."""
+    neighbours then finds these in the processor's cache."""
     import faiss
 
     lists = _coarse(points)

@@ -148,7 +148,7 @@ def _cofactors(x: np.ndarray, transform: str) -> np.ndarray:
     sample = x.astype(np.float64)
     mean, sd = np.nanmean(sample, 0), np.nanstd(sample, 0)
     z = (sample - mean) / np.where(sd > 0, sd, 1)
-    skew = np.nanmean(z * z * z, 0)  # the power function takes ten times as long
+    skew = np.nanmean(z * z * z, 0)  # the power function is slow
     cofactor = np.nanmean(np.abs(sample), 0)
     return np.where((skew > SKEWED) & (cofactor > 0), cofactor, np.nan).astype(np.float32)
 

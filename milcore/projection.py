@@ -95,10 +95,8 @@ def placed(points: np.ndarray, coordinates: np.ndarray, queries: np.ndarray) -> 
     found, distance = nearest(points, queries, PLACED_BY)
     out = np.empty((len(queries), 2), np.float32)
     for rows in pieces(len(queries)):
-        near, weight = (
-            coordinates[found[rows]],
-            1 / np.maximum(distance[rows], 1e-6) ** 2,
-        )  # (q, k, 2), (q, k)
+        near = coordinates[found[rows]]  # (q, k, 2)
+        weight = 1 / np.maximum(distance[rows], 1e-6) ** 2  # (q, k)
         together = np.linalg.norm(near[:, :, None] - near[:, None], axis=3) <= reach
         most = np.einsum("qk,qjk->qj", weight, together).argmax(1)
         weight *= together[np.arange(len(most)), most]

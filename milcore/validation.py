@@ -43,6 +43,7 @@ FEW = 10  # patients in the smaller class, or events, below which nothing is cla
 FEW_VALUES = 20  # the same for patients with a number
 RARE = 0.02  # share of the cells up to which a group is called rare
 RESAMPLES = 1000
+AT_ONCE = 1 << 20  # scores of patients ranked at a time: bounds memory
 Z95 = 1.959964
 WIDENED = 2.0  # of an interval without a null: typical of those with one
 LEAST_DRAWS = 50  # draws a null needs to widen an interval
@@ -402,7 +403,6 @@ def _r2(task: Task, score: np.ndarray, y: np.ndarray, cut: np.ndarray, weight: n
 
 
 FIXED = 400  # draws of scores that know nothing
-AT_ONCE = 1 << 20  # scores of patients ranked at a time: bounds memory
 # Each takes the task, scores (n, K), y (n,), thresholds (n,) and weights of patients (draws, n); returns (draws,).
 MEASURES: dict[str, dict[str, Callable[..., np.ndarray]]] = {
     "binary": {
